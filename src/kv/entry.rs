@@ -1,0 +1,142 @@
+//! What a store holds: entries, and the numbers on them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::Key;
+
+/// Which state of an entry this is, for conditional writes. Only equality means anything.
+///
+/// A version is never valid again once the entry changed (also to the same value) or was deleted and made again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Version(u128);
+
+impl Version {
+    /// For backends: a version from whatever tells the store's states apart.
+    #[must_use]
+    pub const fn new(raw: u128) -> Self {
+        Self(raw)
+    }
+
+    /// For backends: the number it was made from.
+    #[must_use]
+    pub const fn raw(self) -> u128 {
+        self.0
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Version({:x})", self.0)
+    }
+}
+
+/// A number that only grows: along the holders of a lock, the leaders of an election, the lives of a key.
+///
+/// Hand it to whatever the lock protects, and let that refuse every number below the highest it has seen: only so
+/// does a holder that was paused past its lease do no harm.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Fence(u64);
+
+impl Fence {
+    /// A fence read back from where it was stored.
+    #[must_use]
+    pub const fn new(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The number itself.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fence({})", self.0)
+    }
+}
+
+/// One session's name, as the store gave it. Only [`SessionStore::grant`](super::SessionStore::grant) makes one
+/// that means anything.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(Arc<str>);
+
+impl SessionId {
+    /// For backends: the store's own name for the session, without `/`.
+    pub fn new(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId({})", self.0)
+    }
+}
+
+/// A key and what stands there. Cloning is cheap.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// Its name.
+    pub key: Key,
+    /// Its value.
+    pub value: Bytes,
+    /// Which state of it this is.
+    pub version: Version,
+    /// Given when it was made, kept while it is overwritten, larger when it is made again. Binding it to another
+    /// session may count as making it again.
+    pub fence: Fence,
+    /// The session it dies with, if it is bound to one.
+    pub session: Option<SessionId>,
+}
+
+impl Entry {
+    /// For backends: an entry as the store tells it.
+    #[must_use]
+    pub fn new(key: Key, value: Bytes, version: Version, fence: Fence, session: Option<SessionId>) -> Self {
+        Self { key, value, version, fence, session }
+    }
+}
+
+/// Never shows the value, only its length: values may be secret.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("key", &self.key)
+            .field("len", &self.value.len())
+            .field("version", &self.version)
+            .field("fence", &self.fence)
+            .field("session", &self.session)
+            .finish()
+    }
+}

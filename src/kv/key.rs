@@ -1,0 +1,286 @@
+//! Keys: validated and normalised once, the same on every store.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::{Error, Result};
+
+/// The segment that is quorate's own, wherever in a key it stands.
+pub(crate) const RESERVED: &str = "_quorate";
+
+/// The name of an entry: segments joined by `/`.
+///
+/// One leading and one trailing `/` are dropped, so `/a/b/`, `a/b` and `/a/b` are the same key; the empty key is
+/// the *root*, a prefix that holds everything and names no entry. An empty segment, a NUL and the segment
+/// `_quorate` (which is this crate's own) are refused. All else is data: spaces, unicode, `%`, `*`, `..`.
+///
+/// Keys are ordered by segment: `a`, `a/b`, `a!`, although `!` sorts before `/` as a byte. Cloning is cheap.
+///
+/// ```
+/// use quorate::kv::Key;
+///
+/// let key = Key::new("/config/db/")?;
+/// assert_eq!(key.as_str(), "config/db");
+/// assert!(Key::new("config")?.covers(&key));
+/// assert!(!key.covers(&key), "a key is not under itself");
+/// assert!(Key::new("a//b").is_err());
+/// # Ok::<(), quorate::kv::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// Reads a key a user gave. Fails with [`ErrorKind::InvalidInput`](super::ErrorKind::InvalidInput), naming the
+    /// segment, when it is no valid key.
+    pub fn new(text: &str) -> Result<Self> {
+        let key = Self::decode(text)?;
+        if key.segments().any(|segment| segment == RESERVED) {
+            return Err(Error::invalid(format!(
+                "key {text:?}: the segment {RESERVED:?} is reserved, choose another name"
+            )));
+        }
+        Ok(key)
+    }
+
+    /// For backends: reads a key back from a store, where reserved segments stand too.
+    pub fn decode(text: &str) -> Result<Self> {
+        let trimmed = text.strip_prefix('/').unwrap_or(text);
+        let trimmed = trimmed.strip_suffix('/').unwrap_or(trimmed);
+        if trimmed.contains('\0') {
+            return Err(Error::invalid(format!("key {text:?} contains a NUL")));
+        }
+        if !trimmed.is_empty() && trimmed.split('/').any(str::is_empty) {
+            return Err(Error::invalid(format!("key {text:?} contains an empty segment")));
+        }
+        // "//" is one leading and one trailing slash around nothing, or an empty segment; it is the latter.
+        if trimmed.is_empty() && text.len() > 1 {
+            return Err(Error::invalid(format!("key {text:?} contains an empty segment")));
+        }
+        Ok(Self(trimmed.into()))
+    }
+
+    /// The root: the prefix of every key.
+    #[must_use]
+    pub fn root() -> Self {
+        Self("".into())
+    }
+
+    /// A key of quorate's own, below the reserved segment; every part becomes one segment, whatever it contains.
+    pub(crate) fn reserved<const N: usize>(kind: &str, parts: [&str; N]) -> Result<Self> {
+        let mut text = format!("{RESERVED}/{kind}");
+        for part in parts {
+            text.push('/');
+            text.push_str(&escape(part)?);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// This key with one more segment below it.
+    pub fn child(&self, segment: &str) -> Result<Self> {
+        if segment.contains('/') {
+            return Err(Error::invalid(format!("segment {segment:?} contains a '/'")));
+        }
+        self.join(&Self::new(segment)?)
+    }
+
+    /// `other` below this key, as inside a chroot.
+    pub fn join(&self, other: &Self) -> Result<Self> {
+        match (self.is_root(), other.is_root()) {
+            (true, _) => Ok(other.clone()),
+            (_, true) => Ok(self.clone()),
+            _ => Self::decode(&format!("{self}/{other}")),
+        }
+    }
+
+    /// What remains of this key below `prefix`, if it is `prefix` or below it.
+    #[must_use]
+    pub fn strip(&self, prefix: &Self) -> Option<Self> {
+        if prefix.is_root() {
+            return Some(self.clone());
+        }
+        let rest = self.0.strip_prefix(&*prefix.0)?;
+        match rest.strip_prefix('/') {
+            Some(below) => Some(Self(below.into())),
+            None => rest.is_empty().then(Self::root),
+        }
+    }
+
+    /// Whether `list`, `watch` and `delete_prefix` of this prefix cover `key`: it is strictly below, and not in a
+    /// reserved part that this prefix does not name.
+    #[must_use]
+    pub fn covers(&self, key: &Self) -> bool {
+        let rest = if self.is_root() {
+            &*key.0
+        } else {
+            match key.0.strip_prefix(&*self.0).and_then(|rest| rest.strip_prefix('/')) {
+                Some(rest) => rest,
+                None => return false,
+            }
+        };
+        !rest.is_empty() && rest.split('/').all(|segment| segment != RESERVED)
+    }
+
+    /// The key above this one; `None` for the root.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        if self.is_root() {
+            return None;
+        }
+        Some(self.0.rsplit_once('/').map_or_else(Self::root, |(above, _)| Self(above.into())))
+    }
+
+    /// The segments, first to last; none for the root.
+    #[must_use]
+    pub fn segments(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.split('/').filter(|segment| !segment.is_empty())
+    }
+
+    /// The last segment; `""` for the root.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.rsplit_once('/').map_or(&*self.0, |(_, name)| name)
+    }
+
+    /// The normalised text, without a leading or trailing `/`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is the root.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// One name as one segment: `/` and `%` are written as `%2F` and `%25`, and the reserved word loses its magic.
+pub(crate) fn escape(name: &str) -> Result<String> {
+    if name.is_empty() || name.contains('\0') {
+        return Err(Error::invalid(format!("name {name:?} is empty or contains a NUL")));
+    }
+    if name == RESERVED {
+        return Ok(name.replace('_', "%5F"));
+    }
+    Ok(name.replace('%', "%25").replace('/', "%2F"))
+}
+
+/// The inverse of [`escape`].
+pub(crate) fn unescape(segment: &str) -> String {
+    percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
+}
+
+/// By segment: a shorter key sorts before everything below it, and `a/b` before `a!`.
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let fold = |byte: u8| if byte == b'/' { 0 } else { byte };
+        self.0.bytes().map(fold).cmp(other.0.bytes().map(fold))
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+impl FromStr for Key {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<&str> for Key {
+    type Error = Error;
+
+    fn try_from(text: &str) -> Result<Self> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        Self::new(&text)
+    }
+}
+
+impl From<&Key> for Key {
+    fn from(key: &Key) -> Self {
+        key.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normalises_once() {
+        for text in ["a/b", "/a/b", "a/b/", "/a/b/"] {
+            assert_eq!(Key::new(text).unwrap().as_str(), "a/b");
+        }
+        assert!(Key::new("").unwrap().is_root());
+        assert!(Key::new("/").unwrap().is_root());
+    }
+
+    #[test]
+    fn refuses_what_names_no_entry() {
+        for text in ["a//b", "//", "//a", "a//", "a\0b", "_quorate", "a/_quorate/b"] {
+            let error = Key::new(text).unwrap_err();
+            assert_eq!(error.kind(), crate::kv::ErrorKind::InvalidInput, "{text:?}");
+            assert!(error.to_string().contains("_quorate") || error.to_string().contains("key"), "{error}");
+        }
+    }
+
+    #[test]
+    fn orders_and_covers_by_segment() {
+        let key = |text| Key::new(text).unwrap();
+        let mut keys = [key("a!"), key("a/b"), key("a"), key("b")];
+        keys.sort();
+        assert_eq!(keys, [key("a"), key("a/b"), key("a!"), key("b")]);
+        assert!(key("a").covers(&key("a/b/c")));
+        assert!(!key("a").covers(&key("ab")));
+        assert!(!key("a").covers(&key("a")));
+        assert!(Key::root().covers(&key("a")));
+        let own = Key::reserved("lock", ["x"]).unwrap();
+        assert!(!Key::root().covers(&own));
+        assert!(Key::decode("_quorate/lock").unwrap().covers(&own));
+    }
+
+    #[test]
+    fn names_become_one_segment_and_come_back() {
+        for name in ["a/b", "%2F", "_quorate", "..", "ü *"] {
+            let segment = escape(name).unwrap();
+            assert!(!segment.contains('/') && segment != RESERVED);
+            assert_eq!(unescape(&segment), name);
+        }
+        assert!(escape("").is_err());
+    }
+
+    #[test]
+    fn strips_a_chroot() {
+        let key = |text| Key::new(text).unwrap();
+        assert_eq!(key("ns/a/b").strip(&key("ns")), Some(key("a/b")));
+        assert_eq!(key("ns").strip(&key("ns")), Some(Key::root()));
+        assert_eq!(key("nsa").strip(&key("ns")), None);
+        assert_eq!(key("ns").join(&Key::root()).unwrap(), key("ns"));
+    }
+}

@@ -1,0 +1,4 @@
+//! Leader election, locks and service discovery on whatever store you already run.
+
+pub mod backends;
+pub mod kv;
