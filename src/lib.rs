@@ -1,4 +1,6 @@
 //! Leader election, locks and service discovery on whatever store you already run.
 
 pub mod backends;
+pub mod election;
 pub mod kv;
+pub mod lock;

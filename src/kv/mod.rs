@@ -44,19 +44,21 @@
 //!     nothing and returns that place.
 //! 13. A parent and its children can both hold values, bound or not; implicit parents are no entries.
 
-mod backoff;
-mod clock;
+pub(crate) mod backoff;
+pub(crate) mod clock;
 mod entry;
 mod error;
 mod event;
-mod ext;
+pub(crate) mod ext;
 mod fanout;
 mod key;
 mod limits;
 mod namespace;
+mod observe;
 mod queue;
 mod random;
 mod session;
+pub(crate) mod settle;
 mod store;
 mod txn;
 
@@ -69,8 +71,9 @@ pub use fanout::{ErrorSignal, Fanout, Signal, Subscription};
 pub use key::Key;
 pub use limits::{Delivery, FenceScope, Limits};
 pub use namespace::Namespaced;
+pub use observe::{View, observe};
 pub use queue::{Entered, Mode, Place, PlaceRef, Queue, Ticket};
 pub use random::Random;
-pub use session::Session;
+pub use session::{LossReason, Session, SessionOptions, SessionState, Sessions};
 pub use store::{Consistency, Coordinator, Grant, QueueStore, Renewal, SessionStore, Store, WatchStore};
 pub use txn::{Check, Put, Rejection, Txn, Write};

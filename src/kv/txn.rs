@@ -106,6 +106,12 @@ impl Txn {
         self.check(Check::Stands(key.clone(), fence))
     }
 
+    /// Applies only while that entry stands, and says so before any other check does.
+    pub(crate) fn guarded_by(mut self, key: &Key, fence: Fence) -> Self {
+        self.checks.insert(0, Check::Stands(key.clone(), fence));
+        self
+    }
+
     /// Puts an entry that dies with nobody, whatever it was bound to before.
     pub fn put(self, key: &Key, value: impl Into<Bytes>) -> Self {
         self.entry(Put { key: key.clone(), value: value.into(), session: None })

@@ -1,0 +1,151 @@
+//! The one task of a session: it renews, and finishes what drops leave.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+
+use super::super::backoff::Backoff;
+use super::super::clock::until;
+use super::{Core, LossReason};
+use crate::kv::{Error, ErrorKind, Outcome, Renewal, Result};
+
+/// How long a session that ends here tries to tell the store.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Starts the task, on the runtime of the caller or on a thread of its own. It ends with the session.
+pub(super) fn spawn(core: &Arc<Core>) -> Result<()> {
+    let task = run(Arc::clone(core));
+    let at = |error: Error| error.at(core.store.limits().backend, "grant");
+    if !core.options.own_thread {
+        let runtime = tokio::runtime::Handle::try_current();
+        let runtime =
+            runtime.map_err(|error| at(Error::invalid("sessions need a tokio runtime").because(error)))?;
+        runtime.spawn(task);
+        return Ok(());
+    }
+    let failed = |error: std::io::Error| {
+        let why = "the thread that renews could not be started";
+        at(Error::new(ErrorKind::Internal, Outcome::Unknown, why).because(error))
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let thread = std::thread::Builder::new().name("quorate-session".into());
+    thread.spawn(move || runtime.block_on(task)).map(drop).map_err(failed)
+}
+
+async fn run(core: Arc<Core>) {
+    // Whatever becomes of the task, nobody waits for it in vain, or believes in the session.
+    let _ended = core.ended.clone().drop_guard();
+    let _retired = Retire(&core);
+    let reason = live(&core).await;
+    core.lose(reason);
+    if reason != LossReason::Revoked {
+        farewell(&core).await;
+    }
+}
+
+struct Retire<'a>(&'a Core);
+
+impl Drop for Retire<'_> {
+    fn drop(&mut self) {
+        self.0.retire();
+    }
+}
+
+/// Keeps the session and drives what it adopted, until it ends. What is unfinished then is dropped: the store removes
+/// whatever is bound to the session.
+async fn live(core: &Core) -> LossReason {
+    let mut adopted = FuturesUnordered::new();
+    let mut closing = pin!(core.closing.cancelled());
+    let mut lost = pin!(core.lost());
+    let mut kept = pin!(keep(core));
+    loop {
+        // A panic in one of them must not cost the lease of all.
+        adopted.extend(core.take_adopted().into_iter().map(|job| AssertUnwindSafe(job).catch_unwind()));
+        tokio::select! {
+            biased;
+            () = &mut closing => return LossReason::Closed,
+            reason = &mut lost => return reason,
+            reason = &mut kept => return reason,
+            () = core.adoption.notified() => {}
+            Some(done) = adopted.next(), if !adopted.is_empty() => {
+                if done.is_err() {
+                    tracing::error!(session = %core.id, "a job of the session panicked");
+                }
+            }
+        }
+    }
+}
+
+/// Renews at every third of the ttl, riding out errors; returns only when the store says that the session is gone,
+/// or when a renewal came too late.
+async fn keep(core: &Core) -> LossReason {
+    let ttl = core.ttl();
+    let mut backoff = Backoff::new(core.clock(), core.random(), ttl / 60, ttl / 12);
+    loop {
+        let due = {
+            let life = core.life.borrow();
+            life.renewed + life.ttl / 3
+        };
+        tokio::select! {
+            biased;
+            () = core.clock().sleep_until(due) => {}
+            () = core.hurry.notified() => {}
+        }
+        while let Some(wrong) = renew(core).await {
+            match wrong {
+                Wrong::Gone => return LossReason::Revoked,
+                Wrong::Late => return core.loss().unwrap_or(LossReason::Expired),
+                Wrong::Failed(error) => core.suspect(&error),
+            }
+            backoff.pause().await;
+        }
+        backoff.reset();
+    }
+}
+
+enum Wrong {
+    Gone,
+    Late,
+    Failed(Error),
+}
+
+/// One renewal; `None` when it went well. It counts from the moment before it was sent.
+async fn renew(core: &Core) -> Option<Wrong> {
+    let sent = core.clock().now();
+    if core.loss().is_some() {
+        return Some(Wrong::Late);
+    }
+    let ttl = core.ttl();
+    match until(&**core.clock(), sent + ttl / 6, core.store.renew(&core.id)).await {
+        Some(Ok(Renewal::Renewed { ttl })) => (!core.renewed(sent, ttl)).then_some(Wrong::Late),
+        Some(Ok(Renewal::Lost)) => Some(Wrong::Gone),
+        Some(Err(error)) if error.kind() == ErrorKind::SessionLost => Some(Wrong::Gone),
+        Some(Err(error)) => Some(Wrong::Failed(error)),
+        None => {
+            let error =
+                Error::new(ErrorKind::Unavailable, Outcome::Unknown, "a renewal was not answered in time");
+            Some(Wrong::Failed(error.at(core.store.limits().backend, "renew")))
+        }
+    }
+}
+
+/// Tells the store that the session is over, so that others need not wait for its end; gives up when it has ended by
+/// itself.
+async fn farewell(core: &Core) {
+    let clock = core.clock();
+    let patience = core.end().min(clock.now() + FAREWELL);
+    let mut backoff = Backoff::new(clock, core.random(), Duration::from_millis(20), Duration::from_secs(1));
+    let revoked = until(&**clock, patience, async {
+        while let Err(error) = core.store.revoke(&core.id).await {
+            tracing::debug!(session = %core.id, %error, "the session could not be revoked yet");
+            backoff.pause().await;
+        }
+    });
+    if revoked.await.is_none() {
+        tracing::warn!(session = %core.id, "the session could not be revoked, and is left to expire");
+    }
+}

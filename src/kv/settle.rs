@@ -1,0 +1,178 @@
+//! Unknown outcomes made known, in one place: entering a queue and leaving it, however often a reply is lost.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::backoff::Backoff;
+use super::session::Core;
+use super::{
+    Consistency, Coordinator, Entered, Error, LossReason, Outcome, Place, Queue, Result, Session, Ticket,
+    Txn, Write,
+};
+
+/// The pauses between tries.
+fn backoff(core: &Core) -> Backoff {
+    Backoff::new(core.clock(), core.random(), Duration::from_millis(20), Duration::from_secs(2))
+}
+
+/// A place of ours, and whether a request to make it may still be under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Settled {
+    pub(crate) entered: Entered,
+    pub(crate) doubtful: bool,
+}
+
+/// Enters a queue, asking again with the same ticket while the outcome is unknown and the session lives.
+///
+/// Dropped after it was first polled, it goes on in the session's task, which then removes the place: a request that
+/// was sent is never forgotten.
+pub(crate) fn enter<S: Coordinator + ?Sized>(
+    store: &Arc<S>,
+    session: &Session,
+    queue: &Queue,
+    ticket: Ticket,
+    value: Bytes,
+    limit: usize,
+) -> Entering<S> {
+    let core = Arc::clone(session.core());
+    let call = entering(Arc::clone(store), Arc::clone(&core), queue.clone(), ticket, value, limit).boxed();
+    Entering { call: Some(call), sent: false, store: Arc::clone(store), core }
+}
+
+async fn entering<S: Coordinator + ?Sized>(
+    store: Arc<S>,
+    core: Arc<Core>,
+    queue: Queue,
+    ticket: Ticket,
+    value: Bytes,
+    limit: usize,
+) -> Result<Settled> {
+    let mut backoff = backoff(&core);
+    let mut doubtful = false;
+    loop {
+        let error = match store.enter(&queue, core.id(), &ticket, value.clone(), limit).await {
+            Ok(entered) => return Ok(Settled { entered, doubtful }),
+            Err(error) => error,
+        };
+        let unknown = error.outcome() == Outcome::Unknown;
+        doubtful |= unknown;
+        if !(unknown || doubtful && error.is_transient()) {
+            if doubtful {
+                core.adopt(sweep(store, Arc::clone(&core), queue, ticket).boxed());
+            }
+            return Err(error);
+        }
+        tracing::debug!(queue = %queue.key(), %error, "entering the queue is asked again");
+        tokio::select! {
+            biased;
+            reason = core.lost() => return Err(lost(reason, &queue)),
+            () = backoff.pause() => {}
+        }
+    }
+}
+
+/// The error of a wait that the session did not survive.
+pub(crate) fn lost(reason: LossReason, queue: &Queue) -> Error {
+    Error::session_lost(format!("the session ended while in the queue: {reason}")).on(queue.key())
+}
+
+/// A running [`enter`].
+pub(crate) struct Entering<S: Coordinator + ?Sized> {
+    call: Option<BoxFuture<'static, Result<Settled>>>,
+    sent: bool,
+    store: Arc<S>,
+    core: Arc<Core>,
+}
+
+impl<S: Coordinator + ?Sized> Future for Entering<S> {
+    type Output = Result<Settled>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.sent = true;
+        let Some(call) = &mut self.call else { return Poll::Pending };
+        let settled = std::task::ready!(call.as_mut().poll(context));
+        self.call = None;
+        Poll::Ready(settled)
+    }
+}
+
+impl<S: Coordinator + ?Sized> Drop for Entering<S> {
+    fn drop(&mut self) {
+        let Some(call) = self.call.take().filter(|_| self.sent) else { return };
+        let (store, core) = (Arc::clone(&self.store), Arc::clone(&self.core));
+        self.core.adopt(
+            async move {
+                if let Ok(Settled { entered, doubtful }) = call.await {
+                    remove(store, core, entered.place, doubtful).await;
+                }
+            }
+            .boxed(),
+        );
+    }
+}
+
+/// What became of a place that was to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// It stood until now.
+    Removed,
+    /// It was gone before.
+    Gone,
+}
+
+/// Removes a place, by its fence and never by its name, until the store answers or the session ends. One round trip
+/// when all is well. After a doubtful entering, whatever a late request may still make is swept up afterwards.
+pub(crate) async fn remove<S: Coordinator + ?Sized>(
+    store: Arc<S>,
+    core: Arc<Core>,
+    place: Place,
+    doubtful: bool,
+) -> Removal {
+    let mut backoff = backoff(&core);
+    let mut asked_before = false;
+    let removal = loop {
+        let txn = Txn::new().stands(&place.key, place.fence).delete(&place.key);
+        match store.commit(txn).await {
+            Ok(Write::Applied(_)) => break Removal::Removed,
+            // An earlier try whose reply was lost may well have removed it.
+            Ok(Write::Rejected(_)) if asked_before => break Removal::Removed,
+            Ok(Write::Rejected(_)) => break Removal::Gone,
+            Err(error) => {
+                asked_before |= error.outcome() == Outcome::Unknown;
+                tracing::debug!(place = %place.key, %error, "removing the place is asked again");
+                backoff.pause().await;
+            }
+        }
+    };
+    if doubtful {
+        core.adopt(sweep(store, Arc::clone(&core), place.queue, place.ticket).boxed());
+    }
+    removal
+}
+
+/// Looks for the place of a ticket that nobody wants any more, for one ttl after it was given up, and removes it: the
+/// store may apply a request long after its caller was told that the outcome is unknown.
+async fn sweep<S: Coordinator + ?Sized>(store: Arc<S>, core: Arc<Core>, queue: Queue, ticket: Ticket) {
+    let until = core.clock().now() + core.ttl();
+    let mut backoff = backoff(&core);
+    while core.clock().now() < until {
+        if let Ok(entries) = store.list(queue.key(), Consistency::Linearizable).await {
+            let ours = |entry: &&super::Entry| {
+                store.read_place(&queue, entry).is_some_and(|place| place.ticket == Some(ticket))
+            };
+            for entry in entries.iter().filter(ours) {
+                tracing::debug!(place = %entry.key, "a late request made a place; it is removed");
+                let txn = Txn::new().stands(&entry.key, entry.fence).delete(&entry.key);
+                // A failure shows as the place still standing at the next look.
+                let _ = store.commit(txn).await;
+            }
+        }
+        backoff.pause().await;
+    }
+}
