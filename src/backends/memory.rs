@@ -24,7 +24,8 @@ const BACKEND: &str = "memory";
 ///
 /// It is the executable specification of the contract: everything happens at once, under one lock, and time is its
 /// [`Clock`]'s, so that under tokio's paused time an election takes milliseconds. Its hooks make trouble:
-/// [`end_session`](Self::end_session), [`cut_watches`](Self::cut_watches), [`freeze`](Self::freeze).
+/// [`end_session`](Self::end_session), [`cut_watches`](Self::cut_watches), [`freeze`](Self::freeze),
+/// [`wipe`](Self::wipe).
 ///
 /// ```
 /// use quorate::backends::Memory;
@@ -109,6 +110,12 @@ impl Memory {
         let error =
             Error::new(ErrorKind::WatchLost, Outcome::NotApplied, "the watch was cut").at(BACKEND, "watch");
         self.world.fanout.fail(&error);
+    }
+
+    /// Loses everything, as a server does that comes back with an empty disk: revisions start again.
+    pub fn wipe(&self) {
+        *self.world.lock() = State::default();
+        self.cut_watches();
     }
 
     async fn thawed(&self) {

@@ -57,7 +57,7 @@ pub enum Led<T> {
 /// # Ok(()) }
 /// ```
 pub struct Candidate<S: Coordinator + ?Sized = dyn Coordinator> {
-    standing: Arc<Standing<S>>,
+    pub(super) standing: Arc<Standing<S>>,
     grace: Duration,
     hold_off: (Duration, Duration),
 }

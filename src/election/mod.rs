@@ -16,3 +16,6 @@ pub use follower::{Follower, Leader};
 pub use leadership::Leadership;
 pub use standing::Status;
 pub use term::Term;
+
+#[cfg(test)]
+mod tests;

@@ -72,6 +72,11 @@ impl<S: Coordinator + ?Sized> Standing<S> {
         lock(&self.leading).clone()
     }
 
+    #[cfg(test)]
+    pub(super) fn leading_place(&self) -> Option<crate::kv::Key> {
+        lock(&self.leading).as_ref().map(|held| held.place().key.clone())
+    }
+
     pub(super) fn elected(&self, guard: &Guard<S>) {
         tracing::info!(election = %self.queue.name(), id = %self.id, fence = %guard.fence(), "elected");
         *lock(&self.leading) = Some(Arc::clone(guard.held()));

@@ -21,3 +21,6 @@ pub(crate) use guard::put as guarded_put;
 pub(crate) use held::Held;
 pub(crate) use queue::{Acquired, acquire, try_acquire};
 pub(crate) use roll::roll;
+
+#[cfg(test)]
+mod tests;

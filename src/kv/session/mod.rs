@@ -408,3 +408,6 @@ impl fmt::Debug for Session {
         f.debug_struct("Session").field("id", self.id()).field("state", &self.state()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+use std::sync::Mutex as StdMutex;
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::backends::Memory;
+use crate::kv::{StoreExt, SystemClock};
+
+const TTL: Duration = Duration::from_secs(10);
+
+async fn open(store: &Memory) -> Session {
+    Session::open(&Arc::new(store.clone()), SessionOptions::new(TTL)).await.unwrap()
+}
+
+async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn is_renewed_as_long_as_a_handle_lives() {
+    let store = Memory::new();
+    let session = open(&store).await;
+    store.put_ephemeral("a", "1", &session).await.unwrap();
+    pass(10 * TTL).await;
+    assert_eq!(session.state(), SessionState::Live);
+    assert!(session.age() <= TTL / 3 + Duration::from_secs(1));
+    assert!(store.exists("a").await.unwrap());
+    let last = session.clone();
+    drop(session);
+    pass(2 * TTL).await;
+    assert!(last.is_live() && store.exists("a").await.unwrap());
+    drop(last);
+    pass(Duration::from_millis(1)).await;
+    assert!(!store.exists("a").await.unwrap(), "the last handle ends it at once");
+    assert_eq!(store.sessions(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_store_it_is_suspect_then_lost_a_margin_before_its_end() {
+    let store = Memory::new();
+    let other = store.client();
+    let session = open(&store).await;
+    other.put("a", "1").await.unwrap();
+    let clock = session.core().clock().clone();
+    let opened = clock.now();
+    store.freeze();
+    pass(TTL * 6 / 10).await;
+    assert_eq!(session.state(), SessionState::Suspect, "a renewal is overdue");
+    assert_eq!(session.lost().await, LossReason::StoreUnavailable);
+    let lost_after = clock.now().since(opened);
+    assert!(lost_after >= TTL * 9 / 10 && lost_after < TTL, "after {lost_after:?}");
+    assert_eq!(session.remaining(), Duration::ZERO);
+    assert!(
+        other.sessions().contains(session.id()),
+        "the store still has it: the loss was told before it was real"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_renewal_never_revives_it() {
+    let store = Memory::new();
+    let session = open(&store).await;
+    store.freeze();
+    session.lost().await;
+    store.thaw();
+    pass(TTL * 2).await;
+    assert_eq!(session.state(), SessionState::Lost(LossReason::StoreUnavailable));
+    assert_eq!(store.sessions(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_are_ridden_out_until_the_deadline() {
+    let store = Memory::new();
+    let session = open(&store).await;
+    store.freeze();
+    pass(TTL * 7 / 10).await;
+    assert_eq!(session.state(), SessionState::Suspect);
+    store.thaw();
+    pass(TTL / 10).await;
+    assert_eq!(session.state(), SessionState::Live);
+    pass(3 * TTL).await;
+    assert!(session.is_live());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_ended_is_revoked() {
+    let store = Memory::new();
+    let session = open(&store).await;
+    store.end_session(session.id());
+    assert_eq!(session.lost().await, LossReason::Revoked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_ends_it_in_the_store() {
+    let store = Memory::new();
+    let session = open(&store).await;
+    session.close().await;
+    assert_eq!(store.sessions(), []);
+    assert_eq!(session.state(), SessionState::Lost(LossReason::Closed));
+    session.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_is_bounded_when_the_store_is_gone() {
+    let store = Memory::new();
+    let session = open(&store).await;
+    store.freeze();
+    let before = session.core().clock().now();
+    session.close().await;
+    assert!(session.core().clock().now().since(before) <= Duration::from_secs(6));
+}
+
+/// A clock that a test moves by hand, as a suspended machine does.
+#[derive(Debug)]
+struct Jumping(SystemClock, StdMutex<Duration>);
+
+#[async_trait]
+impl Clock for Jumping {
+    fn now(&self) -> Instant {
+        self.0.now() + *self.1.lock().unwrap()
+    }
+
+    async fn sleep_until(&self, deadline: Instant) {
+        while self.now() < deadline {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waking_from_a_pause_past_the_deadline_it_is_lost_before_anything_is_asked() {
+    let store = Memory::new();
+    let clock = Arc::new(Jumping(SystemClock::new(), StdMutex::default()));
+    let options = SessionOptions::new(TTL).clock(clock.clone());
+    let session = Session::open(&Arc::new(store.clone()), options).await.unwrap();
+    store.freeze();
+    *clock.1.lock().unwrap() = TTL * 2;
+    assert_eq!(session.state(), SessionState::Lost(LossReason::Expired));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ensure_renews_early() {
+    let store = Memory::new();
+    let session = open(&store).await;
+    pass(TTL / 4).await;
+    assert!(session.remaining() < TTL * 8 / 10);
+    session.ensure(TTL * 8 / 10).await.unwrap();
+    assert!(session.remaining() >= TTL * 8 / 10);
+    let never = session.ensure(TTL).await.unwrap_err();
+    assert_eq!(never.kind(), ErrorKind::InvalidInput);
+    pass(TTL / 5).await;
+    store.end_session(session.id());
+    assert_eq!(session.ensure(TTL * 8 / 10).await.unwrap_err().kind(), ErrorKind::SessionLost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_adopted_is_finished_and_dropped_with_the_session() {
+    let store = Memory::new();
+    let session = open(&store).await;
+    let token = CancellationToken::new();
+    let done = token.clone();
+    session.core().adopt(Box::pin(async move { done.cancel() }));
+    token.cancelled().await;
+    let held = Arc::new(());
+    let weak = Arc::downgrade(&held);
+    let job = async move {
+        let _held = held;
+        std::future::pending::<()>().await;
+    };
+    session.core().adopt(Box::pin(job));
+    session.core().adopt(Box::pin(async { panic!("a job must not cost the lease") }));
+    pass(3 * TTL).await;
+    assert!(session.is_live());
+    session.close().await;
+    assert_eq!(weak.strong_count(), 0);
+    let late = Arc::new(());
+    let weak = Arc::downgrade(&late);
+    session.core().adopt(Box::pin(async move { drop(late) }));
+    assert_eq!(weak.strong_count(), 0, "after the end nothing is kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_at_the_same_time_share_one_session_and_get_the_next_after_a_loss() {
+    let store = Arc::new(Memory::new());
+    let sessions = Sessions::new(&store, SessionOptions::new(TTL)).unwrap();
+    let (a, b) = tokio::join!(sessions.current(), sessions.current());
+    let (a, b) = (a.unwrap(), b.unwrap());
+    assert_eq!(a.id(), b.id());
+    assert_eq!(store.sessions(), [a.id().clone()]);
+    store.end_session(a.id());
+    a.lost().await;
+    assert_eq!(sessions.state(), Some(SessionState::Lost(LossReason::Revoked)));
+    let next = sessions.current().await.unwrap();
+    assert_ne!(next.id(), a.id());
+    sessions.close().await;
+    assert_eq!(store.sessions(), []);
+    assert_eq!(sessions.current().await.unwrap_err().kind(), ErrorKind::SessionLost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_first_caller_does_not_lose_the_grant() {
+    let store = Memory::new();
+    store.freeze();
+    let sessions = Sessions::new(&Arc::new(store.clone()), SessionOptions::new(TTL)).unwrap();
+    assert!(tokio::time::timeout(Duration::from_secs(1), sessions.current()).await.is_err());
+    store.thaw();
+    let session = sessions.current().await.unwrap();
+    assert_eq!(store.sessions(), [session.id().clone()]);
+}
+
+#[tokio::test]
+async fn bad_options_are_refused_before_anything_is_sent() {
+    let store = Arc::new(Memory::new());
+    let day = Duration::from_hours(25);
+    for (options, named) in [
+        (SessionOptions::new(Duration::ZERO), "ttl 0ns"),
+        (SessionOptions::new(day), "ttl 90000s"),
+        (SessionOptions::new(TTL).margin(TTL), "margin 10s"),
+        (SessionOptions::new(TTL).owner("a\nb"), "owner"),
+    ] {
+        let error = Sessions::new(&store, options.clone()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(named), "{error}");
+        assert!(Session::open(&store, options).await.is_err());
+    }
+    assert_eq!(store.sessions(), []);
+}
+
+#[test]
+fn a_thread_of_its_own_renews_while_the_runtime_is_blocked() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = Memory::new();
+        let options = SessionOptions::new(Duration::from_millis(300)).own_thread(true);
+        let session = Session::open(&Arc::new(store), options).await.unwrap();
+        let clock = SystemClock::new();
+        let blocked = clock.now();
+        while clock.now().since(blocked) < Duration::from_millis(900) {
+            std::hint::spin_loop(); // The runtime cannot run anything else meanwhile.
+        }
+        assert!(session.is_live(), "{:?}", session.state());
+        session.close().await;
+    });
+}
