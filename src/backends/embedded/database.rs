@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::bell::{Bell, Gate, Listener};
 use super::error::Fault;
 use super::host;
-use super::schema::{self, Found};
+use super::schema;
 use super::tables::Tables;
 use crate::kv::{Error, ErrorKind, Outcome};
 
@@ -47,8 +47,8 @@ impl Database {
         if !go_on() {
             return Ok(None);
         }
-        let found = schema::probe(&path)?;
-        let (connection, identity) = connect(&path, found)?;
+        schema::probe(&path)?;
+        let (connection, identity) = connect(&path)?;
         let bell = Bell::open(beside(&path, "-bell"))?;
         drop(inside);
         Ok(Some(Self { connection, gate, bell, path, identity, highest: 0 }))
@@ -121,8 +121,8 @@ impl Database {
 }
 
 /// Opens the file, and makes sure that it is the one at the path.
-fn connect(path: &Path, found: Found) -> Result<(Connection, (u64, u64))> {
-    if found == Found::Empty && !path.exists() {
+fn connect(path: &Path) -> Result<(Connection, (u64, u64))> {
+    if !path.exists() {
         drop(std::fs::File::create_new(path)?);
     }
     let identity = host::identity(path)?;
@@ -130,7 +130,7 @@ fn connect(path: &Path, found: Found) -> Result<(Connection, (u64, u64))> {
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(64);
-    schema::prepare(&mut connection, found)?;
+    schema::prepare(&mut connection)?;
     if host::identity(path)? != identity {
         return Err(moved());
     }
@@ -182,4 +182,29 @@ fn regressed(found: i64, highest: i64) -> Fault {
     let message =
         format!("the file is at revision {found}, and was at {highest}: an older copy was put in its place");
     Error::new(ErrorKind::FenceRegression, Outcome::NotApplied, message).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::classify;
+    use super::*;
+    use crate::kv::{Key, Scope, Txn};
+
+    #[test]
+    fn a_full_disk_undoes_the_whole_write() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("store.db");
+        let mut database = Database::open(&path, || true).unwrap().unwrap();
+        database.connection.pragma_update(None, "max_page_count", 50).unwrap();
+        let put = |name: &str, value: Vec<u8>| Txn::new().put(&Key::new(name).unwrap(), value);
+        let mut commit = |txn: Txn| database.write(|tables| tables.commit(&txn));
+        assert!(commit(put("small", vec![1])).unwrap().is_applied());
+        let full = commit(put("a", vec![1]).put(&Key::new("big").unwrap(), vec![1; 1_000_000]));
+        let error = classify(full.unwrap_err(), &path);
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error}");
+        assert!(commit(put("b", vec![1])).unwrap().is_applied());
+        let names = database.read(|tables| tables.covered(&Scope::Prefix(Key::root()))).unwrap();
+        assert_eq!(names.iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(), ["b", "small"]);
+        database.close();
+    }
 }

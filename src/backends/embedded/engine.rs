@@ -12,7 +12,7 @@ use super::database::Database;
 use super::error::{Fault, classify};
 use super::host::{self, Wake};
 use super::job::{Job, Kind};
-use crate::kv::{Error, Fanout};
+use crate::kv::{Error, ErrorKind, Fanout, Outcome};
 
 /// How many requests may wait; further callers wait to send theirs.
 pub(super) const QUEUE: usize = 1024;
@@ -45,6 +45,7 @@ pub(super) struct Listening {
 impl Engine {
     /// Works until there is nobody left to work for.
     pub(super) fn run(mut self) {
+        let _farewell = Farewell(Arc::clone(&self.fanout), Arc::clone(&self.path));
         loop {
             let (batch, open) = self.batch();
             if batch.is_empty() && !open {
@@ -137,6 +138,21 @@ impl Engine {
             std::thread::park_timeout(LOOK_EVERY);
         }
     }
+}
+
+/// Should the thread die, those who watch must not wait in silence. When it ends as it should, there are none.
+struct Farewell(Arc<Fanout>, Arc<Path>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.0.fail(&died(&self.1, Outcome::NotApplied).at(super::BACKEND, "watch"));
+    }
+}
+
+/// What is told once the thread is gone, though somebody still asks.
+pub(super) fn died(path: &Path, outcome: Outcome) -> Error {
+    let message = format!("{}: the thread that owned the file has died; open it anew", path.display());
+    Error::new(ErrorKind::Internal, outcome, message)
 }
 
 impl Listening {

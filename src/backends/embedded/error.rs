@@ -76,7 +76,7 @@ fn of_io(kind: io::ErrorKind) -> (ErrorKind, &'static str) {
         Io::NotADirectory => (ErrorKind::InvalidInput, "its parent is not a directory"),
         Io::IsADirectory => (ErrorKind::InvalidInput, "it is a directory"),
         Io::InvalidFilename => (ErrorKind::InvalidInput, "it is no valid file name"),
-        Io::Unsupported => (ErrorKind::Unsupported, "the embedded store works on Linux only"),
+        Io::Unsupported => (ErrorKind::Unsupported, "the embedded store needs Linux, with /proc"),
         Io::StorageFull | Io::QuotaExceeded => (ErrorKind::Unavailable, "the disk is full"),
         _ => (ErrorKind::Unavailable, "the file system failed"),
     }

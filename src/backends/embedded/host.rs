@@ -20,7 +20,9 @@ pub(super) fn now() -> i64 {
 
 /// A name for this boot, without which the clock's readings mean nothing.
 pub(super) fn boot() -> io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    let boot = boot.map_err(|error| io::Error::new(io::ErrorKind::Unsupported, error))?;
+    Ok(boot.trim().to_owned())
 }
 
 /// Whether a time namespace makes this process's boot clock differ from the host's.

@@ -182,19 +182,19 @@ impl Handle {
         claim: &Claim,
         answered: impl Future<Output = Option<Result<T>>>,
     ) -> Result<T> {
-        let (path, timeout) = (self.path.display(), self.timeout);
-        let (kind, why) = match tokio::time::timeout(timeout, answered).await {
-            Ok(Some(result)) => return result,
-            Ok(None) => (ErrorKind::Internal, format!("{path}: the thread that owns the file has died")),
-            Err(_) => (
-                ErrorKind::Unavailable,
-                format!(
-                    "{path}: no answer within {timeout:?}; another process may be stopped while writing to it"
-                ),
-            ),
-        };
+        let timeout = self.timeout;
+        let answer = tokio::time::timeout(timeout, answered).await;
+        if let Ok(Some(result)) = answer {
+            return result;
+        }
         let outcome = if claim.call_off() { Outcome::NotApplied } else { Outcome::Unknown };
-        Err(Error::new(kind, outcome, why))
+        Err(if answer.is_ok() {
+            engine::died(&self.path, outcome)
+        } else {
+            let path = self.path.display();
+            let why = format!("no answer within {timeout:?}; another process may be stopped while writing");
+            Error::new(ErrorKind::Unavailable, outcome, format!("{path}: {why}"))
+        })
     }
 }
 

@@ -19,7 +19,7 @@ const VERSION: i32 = 1;
 /// [`tables`](super::tables). `parent` is set for bound entries only: it finds the places of a queue by fence. The
 /// numbers of `change` are the store's revisions, one for each entry put or deleted; versions and fences are drawn
 /// from them. The newest row is never deleted, so that no number comes twice.
-const LAYOUT: &str = "
+pub(super) const LAYOUT: &str = "
     CREATE TABLE host (boot TEXT NOT NULL);
     CREATE TABLE session (id INTEGER PRIMARY KEY, ttl INTEGER NOT NULL, deadline INTEGER NOT NULL);
     CREATE INDEX session_by_deadline ON session (deadline);
@@ -32,20 +32,12 @@ const LAYOUT: &str = "
     CREATE TABLE change (revision INTEGER PRIMARY KEY, key BLOB NOT NULL, deleted INTEGER NOT NULL);
 ";
 
-/// What was found at a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// Nothing, or an empty file.
-    Empty,
-    /// A store of ours.
-    Store,
-}
-
-/// Looks without touching: no lock is taken, no journal is played back. Fails for whatever must not be opened.
+/// Fails for whatever must not be opened; nothing and an empty file are fine. It looks without touching: no lock is
+/// taken, no journal is played back.
 ///
 /// It goes through SQLite because closing a file that SQLite has open elsewhere in the process would take its locks
 /// away.
-pub(super) fn probe(path: &Path) -> Result<Found, Fault> {
+pub(super) fn probe(path: &Path) -> Result<(), Fault> {
     let size = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {
             return Err(std::io::Error::from(std::io::ErrorKind::IsADirectory).into());
@@ -55,31 +47,30 @@ pub(super) fn probe(path: &Path) -> Result<Found, Fault> {
         Err(error) => return Err(error.into()),
     };
     if size == 0 {
-        return Ok(Found::Empty);
+        return Ok(());
     }
     let uri =
         format!("file:{}?immutable=1", percent_encode(path.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC));
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     match Connection::open_with_flags(uri, flags).and_then(|connection| header(&connection)) {
-        Ok((APPLICATION, version)) => known(version).map(|()| Found::Store),
+        Ok((APPLICATION, version)) => known(version),
         Err(error) if error.sqlite_error_code() != Some(ErrorCode::NotADatabase) => Err(error.into()),
         Ok(_) | Err(_) => Err(foreign()),
     }
 }
 
-/// Makes the layout, unless it is there, and forgets what was bound to an earlier boot. Inside the gate.
-pub(super) fn prepare(connection: &mut Connection, found: Found) -> Result<(), Fault> {
+/// Makes the layout, unless it is there, and forgets what was bound to an earlier boot. Inside the gate, for a file
+/// that was [probed](probe).
+pub(super) fn prepare(connection: &mut Connection) -> Result<(), Fault> {
     connection.pragma_update(None, "synchronous", "FULL")?;
-    if found == Found::Empty {
+    if header(connection)? == (0, 0) {
         // Before the log is switched on, so that the header of the file itself says whose it is.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
-        if header(&transaction)? == (0, 0) {
-            transaction.execute_batch(LAYOUT)?;
-            transaction.execute("INSERT INTO host VALUES (?1)", [host::boot()?])?;
-            transaction.pragma_update(None, "application_id", APPLICATION)?;
-            transaction.pragma_update(None, "user_version", VERSION)?;
-        }
+        transaction.execute_batch(LAYOUT)?;
+        transaction.execute("INSERT INTO host VALUES (?1)", [host::boot()?])?;
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
     }
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;

@@ -17,6 +17,8 @@ type Result<T> = std::result::Result<T, Fault>;
 /// How many changes are kept for those who listen; who fell behind further takes a fresh snapshot.
 pub(super) const KEPT_CHANGES: i64 = 10_000;
 
+const AHEAD: &str = "SELECT key, version, fence, session, x'' FROM entry WHERE parent = ?1 AND fence < ?2 ORDER BY fence DESC";
+
 /// The file as one transaction sees it, at one moment.
 #[derive(Debug)]
 pub(super) struct Tables<'a> {
@@ -219,9 +221,7 @@ impl<'a> Tables<'a> {
 
     /// What stands ahead of `fence`, nearest first; reads no more than it tells, nor any value.
     pub(super) fn ahead(&self, queue: &Queue, fence: Fence, limit: usize) -> Result<Vec<PlaceRef>> {
-        let sql = "SELECT key, version, fence, session, x'' FROM entry WHERE parent = ?1 AND fence < ?2
-            ORDER BY fence DESC";
-        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut statement = self.connection.prepare_cached(AHEAD)?;
         let rows = statement.query_map(params![encode(queue.key()), fence.get().cast_signed()], entry)?;
         let places = rows.filter_map(|row| row.map(|entry| queue.read_place(&entry)).transpose());
         Ok(places.take(limit).collect::<rusqlite::Result<_>>()?)
@@ -312,4 +312,46 @@ fn nanos(duration: Duration) -> i64 {
 
 fn count(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema;
+    use super::*;
+
+    #[test]
+    fn a_place_is_found_by_an_index_however_long_the_queue() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(schema::LAYOUT).unwrap();
+        let plan = format!("EXPLAIN QUERY PLAN {AHEAD}");
+        let plan: Vec<String> = connection
+            .prepare(&plan)
+            .unwrap()
+            .query_map(params![b"q", 1], |row| row.get(3))
+            .unwrap()
+            .collect::<rusqlite::Result<_>>()
+            .unwrap();
+        assert_eq!(plan, ["SEARCH entry USING INDEX entry_by_place (parent=? AND fence<?)"]);
+    }
+
+    #[test]
+    fn keys_are_ordered_as_bytes() {
+        let mut keys = ["a", "a/b", "a/b/c", "a!", "a/é", "b"].map(|text| Key::new(text).unwrap());
+        keys.sort_by_key(encode);
+        assert!(keys.is_sorted());
+        for key in &keys {
+            assert_eq!(decode(&encode(key)).unwrap(), *key);
+            let [from, to] = below(&Key::new("a").unwrap());
+            assert_eq!((from..to).contains(&encode(key)), Key::new("a").unwrap().covers(key), "{key}");
+        }
+        assert!(decode(b"\xFF").is_err() && decode(b"a\0\0b").is_err());
+    }
+
+    #[test]
+    fn only_names_as_we_write_them_are_sessions() {
+        assert_eq!(number(&name(42)).unwrap(), 42);
+        for text in ["", "2a", "+00000000000002a", "000000000000002A", "s1", "ffffffffffffffffff"] {
+            assert!(number(&SessionId::new(text)).is_err(), "{text}");
+        }
+    }
 }
