@@ -94,3 +94,43 @@ pub(super) struct Listener {
 fn side_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
+
+#[cfg(target_os = "linux")]
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::backends::embedded::host::{Wake, wait};
+
+    #[test]
+    fn the_bell_is_rung_only_while_somebody_listens_and_is_heard() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("bell");
+        let touched = || path.metadata().unwrap().len() > 0;
+        let bell = Bell::open(path.clone()).unwrap();
+        bell.ring();
+        assert!(!touched());
+        let listener = bell.listen().unwrap();
+        bell.ring();
+        assert!(touched());
+        let (start, wake) = (host::now(), Wake::new().unwrap());
+        wait(&wake, listener.ear.as_ref(), Some(Duration::from_mins(1))).unwrap();
+        assert!(host::now() - start < 60_000_000_000, "it was heard, not timed out");
+        drop(listener);
+        std::fs::write(&path, "").unwrap();
+        bell.ring();
+        assert!(!touched());
+    }
+
+    #[test]
+    fn one_at_a_time_is_inside_the_gate() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("gate");
+        let (one, other) = (Gate::open(&path).unwrap(), Gate::open(&path).unwrap());
+        let inside = one.enter().unwrap();
+        assert!(other.try_enter().is_none());
+        drop(inside);
+        assert!(other.try_enter().is_some());
+    }
+}

@@ -184,6 +184,7 @@ fn regressed(found: i64, highest: i64) -> Fault {
     Error::new(ErrorKind::FenceRegression, Outcome::NotApplied, message).into()
 }
 
+#[cfg(target_os = "linux")]
 #[cfg(test)]
 mod tests {
     use super::super::error::classify;

@@ -23,6 +23,7 @@ mod schema;
 mod tables;
 mod watch;
 
+#[cfg(target_os = "linux")]
 #[cfg(test)]
 mod tests;
 
@@ -71,9 +72,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// * One host: network file systems are refused by name. Containers may share the file, and the files beside it, if
 ///   they share the host's boot clock; a time namespace that shifts it is refused.
 /// * A process that is stopped (`SIGSTOP`, a debugger) in the middle of a write keeps all others from writing until
-///   it goes on; they get [`ErrorKind::Unavailable`]. One that is killed holds nobody up.
+///   it goes on, and those that try also from reading; they get [`ErrorKind::Unavailable`] when their time is up. One
+///   that is killed holds nobody up.
 /// * When the file is deleted or replaced, everything fails with [`ErrorKind::Internal`] until it is opened anew:
-///   two groups of processes with a file each would elect two leaders. Copy it only while no process has it open.
+///   two groups of processes with a file each would elect two leaders. Copy it only while no process has it open,
+///   and `PATH-wal` with it.
 ///
 /// ```no_run
 /// use quorate::backends::Embedded;

@@ -376,6 +376,73 @@ async fn the_thread_ends_with_the_last_handle_or_watch() {
 }
 
 #[tokio::test]
+async fn a_shut_gate_does_not_keep_the_thread() {
+    let (_directory, path) = file();
+    let store = open(&path).await;
+    let put = store.put("a", "1").await.unwrap();
+    let gate = shut(&path);
+    ended(store).await;
+    drop(gate);
+    assert_eq!(open(&path).await.fetch("a").await.unwrap(), Some(put));
+}
+
+#[tokio::test]
+async fn a_watch_rides_out_a_shut_gate() {
+    let (_directory, path) = file();
+    let store = Embedded::open_within(&path, SHORT).await.unwrap();
+    let gate = shut(&path);
+    let mut watch = store.watch(Scope::Key(key("a")));
+    assert_eq!(next(&mut watch).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    drop(gate);
+    while next(&mut watch).await.is_err() {}
+    let put = store.put("a", "1").await.unwrap();
+    assert_eq!(next(&mut watch).await.unwrap(), Event::Put(put));
+}
+
+#[tokio::test]
+async fn a_refused_request_does_not_disturb_those_beside_it() {
+    let (_directory, path) = file();
+    let store = open(&path).await;
+    let gate = shut(&path);
+    let nobody = SessionId::new("0000000000000000");
+    let requests = async {
+        tokio::join!(
+            store.create("a", "1"),
+            store.commit(Txn::new().put_bound(&key("b"), "", &nobody)),
+            store.create("a", "2"),
+            store.put("c", "1"),
+        )
+    };
+    let open_later = async {
+        tokio::time::sleep(SHORT).await;
+        drop(gate);
+    };
+    let ((made, refused, late, put), ()) = tokio::join!(requests, open_later);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::SessionLost);
+    let Write::Rejected(rejection) = late.unwrap() else { panic!("two were made") };
+    assert_eq!(rejection.found, made.unwrap().applied());
+    assert_eq!(store.fetch("c").await.unwrap(), Some(put.unwrap()));
+    assert!(!store.exists("b").await.unwrap());
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_thread_that_died() {
+    let (_directory, path) = file();
+    let store = open(&path).await;
+    let mut watch = store.watch(Scope::Key(key("a")));
+    assert!(next(&mut watch).await.is_ok());
+    let died = |error: Error| error.kind() == ErrorKind::Internal && error.to_string().contains("has died");
+    let error = store.write::<(), _>("commit", |_| panic!("on purpose")).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown);
+    assert!(died(error));
+    let error = store.put("a", "1").await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::NotApplied);
+    assert!(died(error));
+    assert!(died(next(&mut watch).await.unwrap_err()));
+    assert!(timeout(SOON, watch.next()).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn a_queue_counts_places_only() {
     let (_directory, path) = file();
     let store = open(&path).await;
