@@ -1,0 +1,211 @@
+//! The file, open: every write behind the gate, every answer about a file that is still there.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::bell::{Bell, Gate, Listener};
+use super::error::Fault;
+use super::host;
+use super::schema;
+use super::tables::Tables;
+use crate::kv::{Error, ErrorKind, Outcome};
+
+type Result<T> = std::result::Result<T, Fault>;
+
+/// How long SQLite waits for programs that do not pass the gate, such as its own shell.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// The change log is trimmed once in so many changes.
+const TRIM_EVERY: i64 = 1_000;
+
+/// One process's hold on the file.
+#[derive(Debug)]
+pub(super) struct Database {
+    connection: Connection,
+    gate: Gate,
+    bell: Bell,
+    path: PathBuf,
+    identity: (u64, u64),
+    highest: i64,
+}
+
+impl Database {
+    /// Opens the file at `path`, and makes it if there is none. Once inside the gate it asks whether to go on, and
+    /// does nothing, returning `None`, if not.
+    pub(super) fn open(path: &Path, go_on: impl FnOnce() -> bool) -> Result<Option<Self>> {
+        let path = resolve(path)?;
+        let gate_path = beside(&path, "-lock");
+        // A file that is none of ours gets no others beside it. One that is just being made has its gate already.
+        if !path.metadata().is_ok_and(|metadata| metadata.len() == 0) && !gate_path.exists() {
+            schema::probe(&path)?;
+        }
+        let gate = Gate::open(&gate_path)?;
+        let inside = gate.enter()?;
+        if !go_on() {
+            return Ok(None);
+        }
+        schema::probe(&path)?;
+        let (connection, identity) = connect(&path)?;
+        let bell = Bell::open(beside(&path, "-bell"))?;
+        drop(inside);
+        Ok(Some(Self { connection, gate, bell, path, identity, highest: 0 }))
+    }
+
+    /// Does `work` in a transaction that shows no session that is over.
+    pub(super) fn read<T>(&mut self, work: impl FnOnce(&Tables<'_>) -> Result<T>) -> Result<T> {
+        self.check_file()?;
+        loop {
+            let transaction = self.connection.transaction()?;
+            let tables = Tables::new(&transaction);
+            if !tables.due()? {
+                return work(&tables);
+            }
+            drop(transaction);
+            self.write(|_| Ok(()))?;
+        }
+    }
+
+    /// Ends the sessions that are over and does `work`, all or nothing, and has it on disk when this returns.
+    pub(super) fn write<T>(&mut self, work: impl FnOnce(&Tables<'_>) -> Result<T>) -> Result<T> {
+        let _inside = self.gate.enter()?;
+        self.check_file()?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let tables = Tables::new(&transaction);
+        let before = tables.revision()?;
+        if before < self.highest {
+            return Err(regressed(before, self.highest));
+        }
+        tables.reap()?;
+        let made = work(&tables)?;
+        let after = tables.revision()?;
+        if after / TRIM_EVERY != before / TRIM_EVERY {
+            tables.trim(after)?;
+        }
+        transaction.commit().map_err(Fault::Commit)?;
+        self.highest = after;
+        if after != before {
+            self.bell.ring();
+        }
+        Ok(made)
+    }
+
+    /// Every commit after this revision is heard.
+    pub(super) fn listen(&self) -> Result<(Listener, i64)> {
+        let _inside = self.gate.enter()?;
+        let listener = self.bell.listen()?;
+        Ok((listener, Tables::new(&self.connection).revision()?))
+    }
+
+    /// The last one to close copies the log into the file, which is a write like any other. If the gate is taken, that
+    /// is left to the next who opens it: a stopped process must not keep this one from ending.
+    pub(super) fn close(self) {
+        let inside = self.gate.try_enter();
+        if inside.is_none() {
+            // Should it fail, the log is copied after all, and SQLite's own lock keeps that apart from writers.
+            let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        }
+        drop(self.connection);
+    }
+
+    /// Fails once the file is gone from its path: whoever went on with it would be alone there.
+    fn check_file(&self) -> Result<()> {
+        match host::identity(&self.path) {
+            Ok(identity) if identity == self.identity => Ok(()),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            Ok(_) | Err(_) => Err(moved()),
+        }
+    }
+}
+
+/// Opens the file, and makes sure that it is the one at the path.
+fn connect(path: &Path) -> Result<(Connection, (u64, u64))> {
+    if !path.exists() {
+        drop(std::fs::File::create_new(path)?);
+    }
+    let identity = host::identity(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    schema::prepare(&mut connection)?;
+    if host::identity(path)? != identity {
+        return Err(moved());
+    }
+    Ok((connection, identity))
+}
+
+/// One name for the file, whichever link led there, so that all processes meet at the same gate.
+fn resolve(path: &Path) -> Result<PathBuf> {
+    let refuse = |why: String| Err(Error::invalid(format!("{}: {why}", path.display())).into());
+    let Some(name) = path.file_name() else { return refuse("it names no file".into()) };
+    if let Ok(path) = path.canonicalize() {
+        return local(path);
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match parent.canonicalize() {
+        Ok(parent) => local(parent.join(name)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            refuse(format!("there is no directory {}", parent.display()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Refuses what other hosts may see.
+fn local(path: PathBuf) -> Result<PathBuf> {
+    let directory = path.parent().unwrap_or(&path);
+    let why = match host::network(directory)? {
+        Some(network) => format!("it is on {network}, where locks and shared memory do not hold"),
+        None if host::shifted() => "this process is in a time namespace, with a boot clock of its own".into(),
+        None => return Ok(path),
+    };
+    let message = format!("{}: {why}; the embedded store is for one host", path.display());
+    Err(Error::new(ErrorKind::Unsupported, Outcome::NotApplied, message).into())
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn moved() -> Fault {
+    let message =
+        "the file was deleted or replaced while it was open; what stands there now is another store";
+    Error::new(ErrorKind::Internal, Outcome::NotApplied, message).into()
+}
+
+fn regressed(found: i64, highest: i64) -> Fault {
+    let message =
+        format!("the file is at revision {found}, and was at {highest}: an older copy was put in its place");
+    Error::new(ErrorKind::FenceRegression, Outcome::NotApplied, message).into()
+}
+
+#[cfg(target_os = "linux")]
+#[cfg(test)]
+mod tests {
+    use super::super::error::classify;
+    use super::*;
+    use crate::kv::{Key, Scope, Txn};
+
+    #[test]
+    fn a_full_disk_undoes_the_whole_write() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("store.db");
+        let mut database = Database::open(&path, || true).unwrap().unwrap();
+        database.connection.pragma_update(None, "max_page_count", 50).unwrap();
+        let put = |name: &str, value: Vec<u8>| Txn::new().put(&Key::new(name).unwrap(), value);
+        let mut commit = |txn: Txn| database.write(|tables| tables.commit(&txn));
+        assert!(commit(put("small", vec![1])).unwrap().is_applied());
+        let full = commit(put("a", vec![1]).put(&Key::new("big").unwrap(), vec![1; 1_000_000]));
+        let error = classify(full.unwrap_err(), &path);
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error}");
+        assert!(commit(put("b", vec![1])).unwrap().is_applied());
+        let names = database.read(|tables| tables.covered(&Scope::Prefix(Key::root()))).unwrap();
+        assert_eq!(names.iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(), ["b", "small"]);
+        database.close();
+    }
+}

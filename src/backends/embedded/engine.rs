@@ -1,0 +1,184 @@
+//! The thread that owns the file: it answers requests, and tells the watchers.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
+
+use super::bell::Listener;
+use super::database::Database;
+use super::error::{Fault, classify};
+use super::host::{self, Wake};
+use super::job::{Job, Kind};
+use crate::kv::{Error, ErrorKind, Fanout, Outcome};
+
+/// How many requests may wait; further callers wait to send theirs.
+pub(super) const QUEUE: usize = 1024;
+/// How many requests share one commit, and so one sync of the disk.
+const BATCH: usize = 64;
+/// How many changes are read at once.
+const PAGE: usize = 256;
+/// How often listeners look by themselves: a writer may die between its commit and the ring.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// What the thread works on, and ends with when all who could send jobs are gone.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) database: Database,
+    pub(super) jobs: mpsc::Receiver<Job>,
+    pub(super) wake: Arc<Wake>,
+    pub(super) fanout: Arc<Fanout>,
+    pub(super) path: Arc<Path>,
+    pub(super) listening: Option<Listening>,
+}
+
+/// Set while anybody watches.
+#[derive(Debug)]
+pub(super) struct Listening {
+    listener: Listener,
+    seen: i64,
+    next_deadline: Option<i64>,
+}
+
+impl Engine {
+    /// Works until there is nobody left to work for.
+    pub(super) fn run(mut self) {
+        let _farewell = Farewell(Arc::clone(&self.fanout), Arc::clone(&self.path));
+        loop {
+            let (batch, open) = self.batch();
+            if batch.is_empty() && !open {
+                return self.database.close();
+            }
+            let idle = batch.len() < BATCH;
+            self.serve(batch);
+            self.tell();
+            if idle && open {
+                self.wait();
+            }
+        }
+    }
+
+    /// What waits now, and whether more can come.
+    fn batch(&mut self) -> (Vec<Job>, bool) {
+        let mut batch = Vec::new();
+        while batch.len() < BATCH {
+            match self.jobs.try_recv() {
+                Ok(job) => batch.push(job),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return (batch, false),
+            }
+        }
+        (batch, true)
+    }
+
+    /// Requests that wait at the same time were made at the same time, so any order will do: who only looks need
+    /// not wait for the disk.
+    fn serve(&mut self, batch: Vec<Job>) {
+        let (mut writes, mut reads): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|job| job.kind == Kind::Write);
+        if !reads.is_empty() {
+            let heard = if reads.iter().any(|job| job.kind == Kind::Watch) { self.listen() } else { Ok(()) };
+            let end = heard.and_then(|()| {
+                self.database.read(|tables| reads.iter_mut().try_for_each(|job| job.run(tables)))
+            });
+            self.answer(reads, end);
+        }
+        if !writes.is_empty() {
+            let end = self.database.write(|tables| writes.iter_mut().try_for_each(|job| job.run(tables)));
+            self.answer(writes, end);
+        }
+    }
+
+    fn answer(&self, jobs: Vec<Job>, end: Result<(), Fault>) {
+        let end = end.map_err(|fault| self.told(fault));
+        for job in jobs {
+            job.answer(end.clone());
+        }
+    }
+
+    /// Starts to listen before the first snapshot is taken.
+    fn listen(&mut self) -> Result<(), Fault> {
+        if self.listening.is_none() {
+            let (listener, seen) = self.database.listen()?;
+            self.listening = Some(Listening { listener, seen, next_deadline: None });
+        }
+        Ok(())
+    }
+
+    /// Tells the watchers what changed, whoever changed it.
+    fn tell(&mut self) {
+        if self.fanout.is_idle() {
+            self.listening = None;
+        }
+        if let Some(mut listening) = self.listening.take() {
+            match listening.tell(&mut self.database, &self.fanout) {
+                Ok(()) => self.listening = Some(listening),
+                // They take a snapshot next, for which listening starts anew.
+                Err(fault) => self.fanout.fail(&self.told(fault).at(super::BACKEND, "watch")),
+            }
+        }
+    }
+
+    fn told(&self, fault: Fault) -> Error {
+        classify(fault, &self.path)
+    }
+
+    /// Sleeps until there is something to do; not for long while somebody watches.
+    fn wait(&self) {
+        let listening = self.listening.as_ref();
+        let timeout = listening.map(|listening| {
+            let due = listening.next_deadline.map(|deadline| deadline.saturating_sub(host::now()).max(0));
+            due.map_or(LOOK_EVERY, |due| Duration::from_nanos(due.unsigned_abs()).min(LOOK_EVERY))
+        });
+        let ear = listening.and_then(|listening| listening.listener.ear.as_ref());
+        if let Err(error) = host::wait(&self.wake, ear, timeout) {
+            tracing::error!(backend = super::BACKEND, %error, "the host cannot wait");
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+    }
+}
+
+/// Should the thread die, those who watch must not wait in silence. When it ends as it should, there are none.
+struct Farewell(Arc<Fanout>, Arc<Path>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.0.fail(&died(&self.1, Outcome::NotApplied).at(super::BACKEND, "watch"));
+    }
+}
+
+/// What is told once the thread is gone, though somebody still asks.
+pub(super) fn died(path: &Path, outcome: Outcome) -> Error {
+    let message = format!("{}: the thread that owned the file has died; open it anew", path.display());
+    Error::new(ErrorKind::Internal, outcome, message)
+}
+
+impl Listening {
+    fn tell(&mut self, database: &mut Database, fanout: &Fanout) -> Result<(), Fault> {
+        loop {
+            let seen = self.seen;
+            let (changes, revision, next_deadline) = database.read(|tables| {
+                Ok((tables.changes(seen, PAGE)?, tables.revision()?, tables.next_deadline()?))
+            })?;
+            self.next_deadline = next_deadline;
+            let full = changes.len() == PAGE;
+            // Revisions have no gaps, unless the log was trimmed past what was seen last.
+            if changes.first().is_some_and(|first| first.revision != seen + 1) {
+                self.seen = revision;
+                fanout.resync();
+                return Ok(());
+            }
+            for change in changes {
+                self.seen = change.revision;
+                if let Some(event) = change.event {
+                    fanout.publish(change.revision.unsigned_abs(), &event);
+                }
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+}
