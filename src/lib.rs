@@ -1,6 +1,10 @@
 //! Leader election, locks and service discovery on whatever store you already run.
 
 pub mod backends;
+mod client;
+pub mod connect;
 pub mod election;
 pub mod kv;
 pub mod lock;
+
+pub use client::{Client, ClientBuilder, Health, connect};

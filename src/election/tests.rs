@@ -21,7 +21,7 @@ fn follower(store: &Memory) -> Follower<Memory> {
     Follower::new(&Arc::new(store.clone()), "e").unwrap()
 }
 
-async fn status(candidate: &Candidate<Memory>, wanted: impl Fn(Status) -> bool) -> Status {
+async fn status(candidate: &Candidate<Memory>, wanted: fn(Status) -> bool) -> Status {
     *candidate.status().wait_for(|status| wanted(*status)).await.unwrap()
 }
 
@@ -93,11 +93,11 @@ async fn somebody_leads_again_after_losses_of_all_kinds() {
         };
         last = leader.fence;
         let now = candidates.iter().find(|candidate| candidate.id() == leader.id).unwrap();
-        status(now, |status| status == Status::Leading(leader.fence)).await;
+        now.status().wait_for(|status| *status == Status::Leading(leader.fence)).await.unwrap();
         match round % 3 {
             0 => store.end_session(leader.session.as_ref().unwrap()),
             1 => assert!(now.resign(Duration::ZERO).await),
-            _ => store.delete(&now.standing_place()).await.unwrap(),
+            _ => store.delete(now.standing_place()).await.unwrap(),
         }
     }
     stop.cancel();

@@ -41,7 +41,7 @@ async fn without_the_store_it_is_suspect_then_lost_a_margin_before_its_end() {
     let other = store.client();
     let session = open(&store).await;
     other.put("a", "1").await.unwrap();
-    let clock = session.core().clock().clone();
+    let clock = Arc::clone(session.core().clock());
     let opened = clock.now();
     store.freeze();
     pass(TTL * 6 / 10).await;
@@ -131,7 +131,7 @@ impl Clock for Jumping {
 async fn waking_from_a_pause_past_the_deadline_it_is_lost_before_anything_is_asked() {
     let store = Memory::new();
     let clock = Arc::new(Jumping(SystemClock::new(), StdMutex::default()));
-    let options = SessionOptions::new(TTL).clock(clock.clone());
+    let options = SessionOptions::new(TTL).clock(Arc::<Jumping>::clone(&clock));
     let session = Session::open(&Arc::new(store.clone()), options).await.unwrap();
     store.freeze();
     *clock.1.lock().unwrap() = TTL * 2;
@@ -164,8 +164,8 @@ async fn what_is_adopted_is_finished_and_dropped_with_the_session() {
     let held = Arc::new(());
     let weak = Arc::downgrade(&held);
     let job = async move {
-        let _held = held;
         std::future::pending::<()>().await;
+        drop(held);
     };
     session.core().adopt(Box::pin(job));
     session.core().adopt(Box::pin(async { panic!("a job must not cost the lease") }));

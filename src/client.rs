@@ -1,0 +1,225 @@
+//! One URL, one kept session, the primitives by name.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::connect::{Schemes, StoreUrl};
+use crate::election::{Candidate, Follower};
+use crate::kv::{
+    Clock, Coordinator, Key, LossReason, Namespaced, Random, Result, SessionOptions, SessionState, Sessions,
+};
+use crate::lock::Mutex;
+
+/// Connects to the store behind a URL, with everything else as the URL says or by default; see [`Client::builder`].
+pub async fn connect(url: &str) -> Result<Client> {
+    Client::builder(url).connect().await
+}
+
+/// A store, one session that all held through it hangs on, and the primitives by name. Clones are the same client.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> quorate::kv::Result<()> {
+/// let client = quorate::connect("memory:?ttl=10s").await?;
+/// let guard = client.mutex("migration")?.lock().await?;
+/// println!("migrating with fence {}", guard.fence());
+/// guard.release().await;
+/// client.close().await;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    store: Arc<dyn Coordinator>,
+    sessions: Sessions,
+}
+
+/// How the client's session is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing was held yet, so there is no session.
+    Idle,
+    /// Renewed on time; the last good renewal was sent this long ago.
+    Live(Duration),
+    /// A renewal failed or is overdue; the last good one was sent this long ago.
+    Suspect(Duration),
+    /// Lost, for this reason; the next use opens another.
+    Lost(LossReason),
+}
+
+impl Client {
+    /// Starts to connect to the store behind a URL. It may say `ttl`, `margin`, `id` and `namespace` too; what is said
+    /// here wins.
+    pub fn builder(url: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::new(Source::Url(url.into()))
+    }
+
+    /// Starts a client of a store that is there already.
+    pub fn over<S: Coordinator>(store: S) -> ClientBuilder {
+        ClientBuilder::new(Source::Store(Arc::new(store)))
+    }
+
+    /// The store itself.
+    #[must_use]
+    pub fn kv(&self) -> &Arc<dyn Coordinator> {
+        &self.store
+    }
+
+    /// The session that all hangs on, and the ones after it.
+    #[must_use]
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Who this client is, as others see it.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.sessions.owner()
+    }
+
+    /// The lock of this name.
+    pub fn mutex(&self, name: &str) -> Result<Mutex> {
+        Mutex::new(&self.store, &self.sessions, name)
+    }
+
+    /// A candidate with this client's id in the election of this name.
+    pub fn candidate(&self, name: &str) -> Result<Candidate> {
+        Candidate::new(&self.store, &self.sessions, name, self.id())
+    }
+
+    /// A look at who leads in the election of this name.
+    pub fn follower(&self, name: &str) -> Result<Follower> {
+        let follower = Follower::new(&self.store, name)?;
+        Ok(follower.with(Arc::clone(self.sessions.clock()), self.sessions.random().clone()))
+    }
+
+    /// How the session is doing now. No I/O.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let Some(session) = self.sessions.peek() else { return Health::Idle };
+        match session.state() {
+            SessionState::Live => Health::Live(session.age()),
+            SessionState::Suspect => Health::Suspect(session.age()),
+            SessionState::Lost(reason) => Health::Lost(reason),
+        }
+    }
+
+    /// Hands everything over: ends the session, and with it every lock, term and registration held through it. Takes one
+    /// round trip, and 5 s at most. Stop what depends on them first.
+    pub async fn close(&self) {
+        self.sessions.close().await;
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("store", &self.store)
+            .field("sessions", &self.sessions)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A client to be.
+#[derive(Debug)]
+#[must_use = "it connects when told to"]
+pub struct ClientBuilder {
+    source: Source,
+    schemes: Schemes,
+    namespace: Key,
+    ttl: Option<Duration>,
+    margin: Option<Duration>,
+    id: Option<String>,
+    options: SessionOptions,
+}
+
+#[derive(Debug)]
+enum Source {
+    Url(String),
+    Store(Arc<dyn Coordinator>),
+}
+
+impl ClientBuilder {
+    fn new(source: Source) -> Self {
+        Self {
+            source,
+            schemes: Schemes::default(),
+            namespace: Key::root(),
+            ttl: None,
+            margin: None,
+            id: None,
+            options: SessionOptions::default(),
+        }
+    }
+
+    /// How long what is held survives this process; see [`SessionOptions::new`]. 15 s by default.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// How long before its end the session counts as lost; see [`SessionOptions::margin`].
+    pub fn margin(mut self, margin: Duration) -> Self {
+        self.margin = Some(margin);
+        self
+    }
+
+    /// Who this client is, as others see it; see [`SessionOptions::owner`].
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// Does everything below this key, within the namespace of the URL if it names one.
+    pub fn namespace(mut self, namespace: Key) -> Self {
+        self.namespace = namespace;
+        self
+    }
+
+    /// Which schemes a URL may have.
+    pub fn schemes(mut self, schemes: Schemes) -> Self {
+        self.schemes = schemes;
+        self
+    }
+
+    /// The clock that deadlines go by.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.options = self.options.clock(clock);
+        self
+    }
+
+    /// Where tickets and jitter come from.
+    pub fn random(mut self, random: Random) -> Self {
+        self.options = self.options.random(random);
+        self
+    }
+
+    /// Whether the session is renewed on a thread of its own; see [`SessionOptions::own_thread`].
+    pub fn own_thread(mut self, own_thread: bool) -> Self {
+        self.options = self.options.own_thread(own_thread);
+        self
+    }
+
+    /// Connects. The session itself is opened with the first thing that is held.
+    pub async fn connect(mut self) -> Result<Client> {
+        let store = match self.source {
+            Source::Store(store) => store,
+            Source::Url(text) => {
+                let mut url = StoreUrl::parse(&text)?;
+                let (ttl, margin) = (url.take_duration("ttl")?, url.take_duration("margin")?);
+                self.ttl = self.ttl.or(ttl);
+                self.margin = self.margin.or(margin);
+                self.id = self.id.or(url.take("id"));
+                self.schemes.open(url).await?
+            }
+        };
+        let store: Arc<dyn Coordinator> =
+            if self.namespace.is_root() { store } else { Arc::new(Namespaced::new(store, self.namespace)) };
+        let mut options = self.options;
+        options.ttl = self.ttl.unwrap_or(options.ttl);
+        options.margin = self.margin.or(options.margin);
+        options.owner = self.id.unwrap_or(options.owner);
+        let sessions = Sessions::new(&store, options)?;
+        Ok(Client { store, sessions })
+    }
+}
