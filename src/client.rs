@@ -8,6 +8,7 @@ use crate::connect::{Schemes, StoreUrl};
 use crate::election::{Candidate, Follower};
 use crate::kv::{
     Clock, Coordinator, Key, LossReason, Namespaced, Random, Result, SessionOptions, SessionState, Sessions,
+    Traced,
 };
 use crate::lock::Mutex;
 
@@ -213,8 +214,12 @@ impl ClientBuilder {
                 self.schemes.open(url).await?
             }
         };
-        let store: Arc<dyn Coordinator> =
-            if self.namespace.is_root() { store } else { Arc::new(Namespaced::new(store, self.namespace)) };
+        let store = Traced::new(store);
+        let store: Arc<dyn Coordinator> = if self.namespace.is_root() {
+            Arc::new(store)
+        } else {
+            Arc::new(Namespaced::new(store, self.namespace))
+        };
         let mut options = self.options;
         options.ttl = self.ttl.unwrap_or(options.ttl);
         options.margin = self.margin.or(options.margin);

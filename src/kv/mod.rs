@@ -60,6 +60,7 @@ mod random;
 mod session;
 pub(crate) mod settle;
 mod store;
+mod traced;
 mod txn;
 
 pub use clock::{Clock, Instant, SystemClock};
@@ -76,4 +77,5 @@ pub use queue::{Entered, Mode, Place, PlaceRef, Queue, Ticket};
 pub use random::Random;
 pub use session::{LossReason, Session, SessionOptions, SessionState, Sessions};
 pub use store::{Consistency, Coordinator, Grant, QueueStore, Renewal, SessionStore, Store, WatchStore};
+pub use traced::Traced;
 pub use txn::{Check, Put, Rejection, Txn, Write};
