@@ -46,6 +46,8 @@
 
 mod backoff;
 mod clock;
+#[cfg(feature = "testing")]
+pub mod conformance;
 mod entry;
 mod error;
 mod event;
