@@ -177,7 +177,12 @@ pub(super) async fn applied<S: Store + ?Sized>(store: &S, txn: Txn) -> Checked<V
 
 /// The one entry a put made.
 pub(super) async fn put<S: Store + ?Sized>(store: &S, key: &Key, value: &str) -> Checked<Entry> {
-    only(applied(store, Txn::new().put(key, value.to_owned())).await?)
+    write_one(store, Txn::new().put(key, value.to_owned())).await
+}
+
+/// The one entry a commit of one put made.
+pub(super) async fn write_one<S: Store + ?Sized>(store: &S, txn: Txn) -> Checked<Entry> {
+    only(applied(store, txn).await?)
 }
 
 /// The one entry of the answer to a single put.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::bench::{Bench, applied, listed, nothing_at, put, refused, same, standing};
+use super::bench::{Bench, applied, listed, nothing_at, put, refused, same, standing, write_one};
 use super::case::{Case, Checked, cases};
 use crate::kv::{Coordinator, ErrorKind, SessionId, Txn};
 
@@ -75,7 +75,7 @@ async fn the_last_put_decides_the_binding(bench: &Bench<dyn Coordinator>) -> Che
             Some((store, session)) => (store, Txn::new().put_bound(&key, value.clone(), session)),
             None => (&ours, Txn::new().put(&key, value.clone())),
         };
-        let made = applied(store, txn).await?.remove(0);
+        let made = write_one(store, txn).await?;
         same("the binding in the answer", &made.session.as_ref(), &binding.map(|(_, session)| session))?;
         same("the entry that is read", &standing(&ours, &key).await?, &made)?;
     }
@@ -147,8 +147,7 @@ async fn a_version_does_not_survive_the_session(bench: &Bench<dyn Coordinator>) 
     let mut old = None;
     for _ in 0..3 {
         let session = bench.long_grant(&store).await?.id;
-        let made =
-            applied(&store, Txn::new().absent(&key).put_bound(&key, "same", &session)).await?.remove(0);
+        let made = write_one(&store, Txn::new().absent(&key).put_bound(&key, "same", &session)).await?;
         if let Some(old) = old.replace(made.version) {
             super::bench::rejected(&store, Txn::new().version(&key, old).delete(&key), &key).await?;
         }
@@ -164,7 +163,7 @@ async fn fences_grow_over_sessions(bench: &Bench<dyn Coordinator>) -> Checked {
     for round in 0..10 {
         let store = &clients[round % 2];
         let session = bench.long_grant(store).await?.id;
-        let made = applied(store, Txn::new().absent(&key).put_bound(&key, "same", &session)).await?.remove(0);
+        let made = write_one(store, Txn::new().absent(&key).put_bound(&key, "same", &session)).await?;
         let place = store.enter(&queue, &session, &bench.ticket(), "".into(), 1).await?.place;
         let grown =
             last.is_none_or(|last| made.fence > last) && last_place.is_none_or(|last| place.fence > last);

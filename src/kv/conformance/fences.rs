@@ -1,6 +1,6 @@
 //! Line 4: fences grow.
 
-use super::bench::{Bench, applied, nothing_at, put, rejected, same, standing};
+use super::bench::{Bench, applied, nothing_at, put, rejected, same, standing, write_one};
 use super::case::{Case, Checked, cases, ensure};
 use crate::kv::{Fence, FenceScope, Key, Store, Txn};
 
@@ -17,7 +17,7 @@ pub(super) fn cases() -> Vec<Case<dyn Store>> {
 
 /// Makes the entry, and sees that its fence is the largest so far.
 async fn grown(store: &(impl Store + ?Sized), key: &Key, highest: &mut Option<Fence>) -> Checked<Fence> {
-    let made = applied(store, Txn::new().absent(key).put(key, "same")).await?.remove(0);
+    let made = write_one(store, Txn::new().absent(key).put(key, "same")).await?;
     ensure!(
         highest.is_none_or(|highest| made.fence > highest),
         "{key:?} was made anew with fence {}, not above {highest:?}",

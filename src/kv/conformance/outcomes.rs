@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::{join, join_all};
 
-use super::bench::{Bench, GRACE, applied, get, listed, nothing_at, patience, put, refused, same, standing};
+use super::bench::{Bench, GRACE, get, listed, nothing_at, patience, put, refused, same};
 use super::case::{Case, Checked, Violation, cases, ensure};
 use super::queues::Waiter;
 use crate::kv::{Consistency, Coordinator, ErrorKind, Key, Outcome, Result, Store, Ticket, Txn, Write};
@@ -167,8 +167,5 @@ async fn an_enter_that_says_it_was_not_applied_was_not(bench: &Bench<dyn Coordin
             Err(_) => {}
         }
     }
-    // Each try is found by its ticket, whatever was answered.
-    let probe = bench.key("done")?;
-    applied(&waiter.store, Txn::new().put(&probe, "1")).await?;
-    standing(&waiter.store, &probe).await.map(drop)
+    Ok(())
 }

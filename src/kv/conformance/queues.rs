@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::bench::{Bench, applied, listed, nothing_at, put, refused, rejected, same, standing};
+use super::bench::{Bench, applied, listed, nothing_at, put, refused, rejected, same, standing, write_one};
 use super::case::{Case, Checked, Violation, cases, ensure};
 use crate::kv::{
     Consistency, Coordinator, ErrorKind, Mode, Place, PlaceRef, Queue, Random, SessionId, Ticket, Txn,
@@ -194,7 +194,7 @@ async fn a_place_keeps_its_turn_when_it_is_rewritten(bench: &Bench<dyn Coordinat
     let second = theirs.enter(bench, &queue).await?;
     for value in ["holder", "", "holder"] {
         let rewrite = Txn::new().stands(&first.key, first.fence).put_bound(&first.key, value, &ours.session);
-        let entry = applied(&ours.store, rewrite).await?.remove(0);
+        let entry = write_one(&ours.store, rewrite).await?;
         same("the fence of a rewritten place", &entry.fence, &first.fence)?;
         same("what is ahead of it", &ours.ahead(&first, 9).await?, &vec![])?;
         same("what is ahead of the next", &theirs.ahead(&second, 9).await?, &vec![seen(&first)])?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::bench::{Bench, applied, listed, nothing_at, put, refused, same, short_ttl, standing};
+use super::bench::{Bench, applied, listed, nothing_at, put, refused, same, short_ttl, standing, write_one};
 use super::case::{Case, Checked, cases, ensure};
 use crate::kv::{Coordinator, ErrorKind, Renewal, Txn};
 
@@ -22,10 +22,10 @@ async fn what_is_bound_goes_with_a_revoked_session(bench: &Bench<dyn Coordinator
     let (ours, theirs) = (bench.open().await?, bench.open().await?);
     let (first, second) = (bench.long_grant(&ours).await?, bench.long_grant(&theirs).await?);
     let (a, b, free) = (bench.key("k/a")?, bench.key("k/b")?, bench.key("k/free")?);
-    let made = applied(&ours, Txn::new().put_bound(&a, "a", &first.id)).await?.remove(0);
+    let made = write_one(&ours, Txn::new().put_bound(&a, "a", &first.id)).await?;
     same("the binding in the answer", &made.session, &Some(first.id.clone()))?;
     same("the entry another client reads", &standing(&theirs, &a).await?, &made)?;
-    let kept = applied(&theirs, Txn::new().put_bound(&b, "b", &second.id)).await?.remove(0);
+    let kept = write_one(&theirs, Txn::new().put_bound(&b, "b", &second.id)).await?;
     let free = put(&theirs, &free, "free").await?;
     ours.revoke(&first.id).await?;
     nothing_at(&theirs, &a).await?;

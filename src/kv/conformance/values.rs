@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::bench::{Bench, applied, get, listed, nothing_at, put, refused, rejected, same, standing};
+use super::bench::{
+    Bench, applied, get, listed, nothing_at, put, refused, rejected, same, standing, write_one,
+};
 use super::case::{Case, Checked, cases, ensure};
 use crate::kv::{Consistency, ErrorKind, Key, Store, Txn};
 
@@ -28,7 +30,7 @@ fn bytes(len: usize) -> Bytes {
 async fn comes_back(bench: &Bench<dyn Store>, value: Bytes) -> Checked {
     let (ours, theirs) = (bench.open().await?, bench.open().await?);
     let key = bench.key("values/v")?;
-    let made = applied(&ours, Txn::new().put(&key, value.clone())).await?.remove(0);
+    let made = write_one(&ours, Txn::new().put(&key, value.clone())).await?;
     let found = standing(&theirs, &key).await?;
     let listed = theirs.list(&bench.key("values")?, Consistency::Linearizable).await?;
     for (what, entry) in [("answer", Some(&made)), ("read", Some(&found)), ("list", listed.first())] {

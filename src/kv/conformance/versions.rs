@@ -2,7 +2,7 @@
 
 use futures_util::future::try_join_all;
 
-use super::bench::{Bench, applied, get, nothing_at, put, rejected, same, standing};
+use super::bench::{Bench, applied, get, nothing_at, put, rejected, same, standing, write_one};
 use super::case::{Case, Checked, Violation, cases, ensure};
 use crate::kv::{Store, StoreExt, Txn};
 
@@ -26,7 +26,7 @@ async fn a_version_holds_once(bench: &Bench<dyn Store>) -> Checked {
     for step in 1..10 {
         let latest = seen[seen.len() - 1];
         let txn = Txn::new().version(&key, latest).put(&key, step.to_string());
-        let entry = applied(&ours, txn).await?.remove(0);
+        let entry = write_one(&ours, txn).await?;
         same("what is read", &get(&theirs, &key).await?.map(|found| found.version), &Some(entry.version))?;
         ensure!(!seen.contains(&entry.version), "version {} came back", entry.version);
         seen.push(entry.version);
@@ -53,7 +53,7 @@ async fn a_version_does_not_survive_a_delete(bench: &Bench<dyn Store>) -> Checke
     let key = bench.key("again")?;
     let mut old = Vec::new();
     for _ in 0..5 {
-        let entry = applied(&store, Txn::new().absent(&key).put(&key, "same")).await?.remove(0);
+        let entry = write_one(&store, Txn::new().absent(&key).put(&key, "same")).await?;
         for version in &old {
             rejected(&store, Txn::new().version(&key, *version).put(&key, "stale"), &key).await?;
             rejected(&store, Txn::new().version(&key, *version).delete(&key), &key).await?;

@@ -1,5 +1,0 @@
-//! Placeholder.
-use libtest_mimic::Trial;
-pub(crate) fn trials() -> impl Iterator<Item = Trial> {
-    std::iter::empty()
-}
