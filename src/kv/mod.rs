@@ -45,7 +45,13 @@
 //! 13. A parent and its children can both hold values, bound or not; implicit parents are no entries.
 
 pub(crate) mod backoff;
+#[cfg(feature = "testing")]
+pub mod chaos;
 pub(crate) mod clock;
+#[cfg(feature = "testing")]
+pub mod conformance;
+#[cfg(feature = "testing")]
+pub mod counting;
 mod entry;
 mod error;
 mod event;

@@ -1,2 +1,13 @@
-//! Placeholder.
-fn main() {}
+//! Every case of the conformance suite over every store, and broken stores that it must find out.
+
+mod defects;
+mod stores;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let trials = stores::trials().chain(defects::trials()).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
