@@ -198,6 +198,8 @@ async fn sessions_do_not_outlive_the_boot() {
     Connection::open(&path).unwrap().execute("UPDATE host SET boot = 'an earlier one'", []).unwrap();
     let store = open(&path).await;
     assert_eq!(store.renew(&session).await.unwrap(), Renewal::Lost);
+    assert_eq!(store.renew(&SessionId::new("not one of ours")).await.unwrap(), Renewal::Lost);
+    store.revoke(&session).await.unwrap();
     assert!(!store.exists("bound").await.unwrap() && store.exists("free").await.unwrap());
     assert!(store.put("bound", "2").await.unwrap().fence > fence);
     let refused = store.commit(Txn::new().put_bound(&key("x"), "", &session)).await.unwrap_err();
@@ -232,6 +234,7 @@ async fn an_expired_session_is_gone_for_a_plain_read() {
 async fn a_change_without_a_bell_is_found() {
     let (_directory, path) = file();
     let store = open(&path).await;
+    store.grant(TTL).await.unwrap();
     store.put("a", "1").await.unwrap();
     let mut watch = store.watch(Scope::Prefix(Key::root()));
     assert!(matches!(next(&mut watch).await.unwrap(), Event::Snapshot(entries) if entries.len() == 1));
