@@ -52,6 +52,8 @@ pub(crate) mod clock;
 pub mod conformance;
 #[cfg(feature = "testing")]
 pub mod counting;
+#[cfg(test)]
+pub(crate) mod dropping;
 mod entry;
 mod error;
 mod event;

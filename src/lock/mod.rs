@@ -24,3 +24,5 @@ pub(crate) use roll::roll;
 
 #[cfg(test)]
 mod tests;
+#[cfg(all(test, feature = "testing"))]
+mod tests_faults;

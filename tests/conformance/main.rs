@@ -1,6 +1,8 @@
 //! Every case of the conformance suite over every store, and broken stores that it must find out.
 
 mod defects;
+#[cfg(feature = "embedded")]
+mod embedded;
 mod stores;
 
 use std::process::ExitCode;

@@ -47,6 +47,8 @@ fn stores() -> Vec<(&'static str, Time, Factory)> {
             let (store, control) = Chaos::new(Memory::new());
             troubled(move || Ok(Arc::new(store.clone())), move || trouble(&control))
         }),
+        #[cfg(feature = "embedded")]
+        ("embedded", Time::Real, || Arc::new(crate::embedded::OneProcess::new())),
     ]
 }
 
@@ -59,7 +61,6 @@ pub(crate) enum Time {
     /// Tokio's, which is paused and leaps to the next timer.
     Paused,
     /// The machine's.
-    #[expect(dead_code, reason = "for stores outside this process")]
     Real,
 }
 

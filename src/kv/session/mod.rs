@@ -286,17 +286,27 @@ impl Core {
         }
     }
 
+    /// Completes when the session is lost. Only the task waits with a timer, so that ten thousand who wait for the loss
+    /// cost nothing.
     pub(crate) async fn lost(&self) -> LossReason {
         let mut life = self.life.subscribe();
         loop {
+            life.mark_unchanged();
             if let Some(reason) = self.loss() {
                 return reason;
             }
-            let deadline = life.borrow_and_update().deadline();
+            // Fails only when `self` is gone.
+            let _ = life.changed().await;
+        }
+    }
+
+    /// For the task: completes when the session is lost, by its deadline at the latest.
+    async fn overdue(&self) -> LossReason {
+        loop {
+            let deadline = self.life.borrow().deadline();
             tokio::select! {
                 biased;
-                // Fails only when `self` is gone.
-                _ = life.changed() => {}
+                reason = self.lost() => return reason,
                 () = self.clock().sleep_until(deadline) => {}
             }
         }
@@ -372,8 +382,7 @@ impl Core {
             return false;
         }
         let margin = self.options.margin_of(ttl, &self.store.limits());
-        // Those who wait for the loss sleep until the deadline they know and look again; only a change of state wakes
-        // them all.
+        // Only a change of state wakes those who wait for the loss.
         let recovered = self.life.send_if_modified(|life| {
             let was = std::mem::replace(
                 life,

@@ -60,7 +60,7 @@ impl Drop for Retire<'_> {
 async fn live(core: &Core) -> LossReason {
     let mut adopted = FuturesUnordered::new();
     let mut closing = pin!(core.closing.cancelled());
-    let mut lost = pin!(core.lost());
+    let mut lost = pin!(core.overdue());
     let mut kept = pin!(keep(core));
     loop {
         // A panic in one of them must not cost the lease of all.
