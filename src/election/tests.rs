@@ -304,3 +304,53 @@ impl Candidate<Memory> {
         self.standing.leading_place().expect("it leads")
     }
 }
+
+#[cfg(feature = "testing")]
+mod dropping {
+    use super::*;
+    use crate::kv::chaos::{Chaos, Fault};
+    use crate::kv::counting::Operation;
+    use crate::kv::dropping::{at_every_await, empties};
+    use crate::kv::{Queue, SessionState};
+
+    const SOON: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn campaign_and_lead_dropped_at_any_await_leave_nothing() {
+        for fault in [None, Some(Fault::After), Some(Fault::Late)] {
+            let memory = Memory::new();
+            let (chaos, control) = Chaos::new(memory.client());
+            control.yields(2);
+            let chaos = Arc::new(chaos);
+            let sessions = Sessions::new(&chaos, SessionOptions::new(TTL)).unwrap();
+            let ours = Candidate::new(&chaos, &sessions, "e", "ours").unwrap();
+            let other = candidate(&memory, "other");
+            let queue = Queue::election("e").unwrap();
+            let check = async |polls: usize| {
+                empties(&memory, queue.key(), 2 * SOON, &format!("{fault:?}, dropped after {polls} polls"))
+                    .await;
+                assert!(sessions.state().is_none_or(|state| state == SessionState::Live));
+                assert_eq!(*ours.status().borrow(), Status::Idle);
+            };
+            let contend = async |_| {
+                let leadership = other.campaign().await.unwrap();
+                tokio::spawn(async move {
+                    tokio::time::sleep(SOON).await;
+                    leadership.resign().await;
+                });
+                if let Some(fault) = fault {
+                    control.next(Operation::Enter, fault);
+                }
+                async { ours.campaign().await.map(drop) }
+            };
+            assert!(at_every_await(contend, check).await > 6);
+            let lead = async |_| async {
+                let work = |term: Term<Chaos<Memory>>| async move {
+                    term.put("data", term.fence().to_string()).await.map(drop)
+                };
+                ours.lead(work).await.map(drop)
+            };
+            assert!(at_every_await(lead, check).await > 6);
+        }
+    }
+}
