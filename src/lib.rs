@@ -3,6 +3,7 @@
 pub mod backends;
 mod client;
 pub mod connect;
+pub mod discovery;
 pub mod election;
 pub mod kv;
 pub mod lock;
