@@ -1,6 +1,8 @@
 //! Every case of the conformance suite over every store, and broken stores that it must find out.
 
 mod defects;
+#[path = "../kit/remote/mod.rs"]
+mod remote;
 mod stores;
 
 use std::process::ExitCode;
@@ -8,6 +10,12 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    if let [mode, url] = &*arguments
+        && mode == "serve"
+    {
+        return stores::serve(url);
+    }
     let trials = stores::trials().chain(defects::trials()).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

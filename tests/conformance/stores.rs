@@ -1,6 +1,7 @@
 //! The stores, and the trials made of each.
 
 use std::fmt;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,7 +10,9 @@ use quorate::backends::Memory;
 use quorate::kv::chaos::{Chaos, ChaosControl, Fault};
 use quorate::kv::conformance::{self, Subject};
 use quorate::kv::counting::{Counting, Operation};
-use quorate::kv::{Coordinator, Key, Namespaced, Result};
+use quorate::kv::{BoxError, Coordinator, Error, Key, Namespaced, Result};
+
+use crate::remote::{self, Process};
 
 /// Every store that the suite is run over. One line adds one.
 fn stores() -> Vec<(&'static str, Time, Factory)> {
@@ -47,6 +50,8 @@ fn stores() -> Vec<(&'static str, Time, Factory)> {
             let (store, control) = Chaos::new(Memory::new());
             troubled(move || Ok(Arc::new(store.clone())), move || trouble(&control))
         }),
+        // A store lives in its process, so all clients are of the same.
+        ("process", Time::Real, || Arc::new(OneProcess::new("memory:"))),
     ]
 }
 
@@ -59,7 +64,6 @@ pub(crate) enum Time {
     /// Tokio's, which is paused and leaps to the next timer.
     Paused,
     /// The machine's.
-    #[expect(dead_code, reason = "for stores outside this process")]
     Real,
 }
 
@@ -87,6 +91,56 @@ fn trouble(control: &ChaosControl) {
         control.next(Operation::Enter, fault);
     }
     control.cut_watches();
+}
+
+/// A worker process that has the store at a URL open, and whose clients all share it.
+#[derive(Debug)]
+struct OneProcess {
+    url: &'static str,
+    process: tokio::sync::OnceCell<Arc<Process>>,
+}
+
+impl OneProcess {
+    fn new(url: &'static str) -> Self {
+        Self { url, process: tokio::sync::OnceCell::new() }
+    }
+}
+
+#[async_trait]
+impl Subject for OneProcess {
+    async fn open(&self) -> Result<Arc<dyn Coordinator>> {
+        let process = self.process.get_or_try_init(|| async { Process::start(self.url) }).await?;
+        process.client().await
+    }
+
+    fn prefix(&self) -> Key {
+        conformance::fresh_prefix()
+    }
+}
+
+/// The store at a URL, in a worker process.
+fn open(url: &str) -> Result<Arc<dyn Coordinator>> {
+    match url {
+        "memory:" => Ok(Arc::new(Memory::new())),
+        _ => Err(Error::invalid(format!("no worker opens {url:?}"))),
+    }
+}
+
+/// Runs as a worker process: serves the store over stdin and stdout until stdin ends.
+pub(crate) fn serve(url: &str) -> ExitCode {
+    let served = runtime(Time::Real).map_err(BoxError::from).and_then(|runtime| {
+        runtime.block_on(async {
+            remote::serve(open(url)?, tokio::io::stdin(), tokio::io::stdout()).await;
+            Ok(())
+        })
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 type Open = Box<dyn Fn() -> Result<Arc<dyn Coordinator>> + Send + Sync>;

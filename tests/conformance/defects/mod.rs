@@ -254,7 +254,7 @@ pub(crate) fn trials() -> impl Iterator<Item = Trial> {
     let defects: Vec<Defect> = groups.into_iter().flatten().collect();
     let covered = defects.iter().map(|(line, ..)| *line).collect();
     let red = defects.into_iter().map(|(line, name, flaw)| {
-        Trial::test(format!("defects::line{line:02}_goes_red_{name}"), move || goes_red(line, flaw()))
+        Trial::test(format!("defects::line{line:02}_goes_red_{name}"), move || goes_red(line, &flaw()))
     });
     let every = Trial::test("defects::every_line_goes_red", move || every_line(&covered));
     red.chain([every, Trial::test("defects::none_stays_green", stays_green)])
@@ -272,8 +272,8 @@ fn verdicts(line: Option<u8>, flaw: &Arc<dyn Flaw>) -> Result<Vec<Violation>, Fa
     Ok(violations)
 }
 
-fn goes_red(line: u8, flaw: Arc<dyn Flaw>) -> Result<(), Failed> {
-    let violations = verdicts(Some(line), &flaw)?;
+fn goes_red(line: u8, flaw: &Arc<dyn Flaw>) -> Result<(), Failed> {
+    let violations = verdicts(Some(line), flaw)?;
     match violations.first() {
         Some(violation) if violation.line == line => Ok(()),
         Some(violation) => Err(format!("the violation names another line: {violation}").into()),

@@ -131,7 +131,7 @@ impl Flaw for LostRaceIsAnError {
             Write::Rejected(_) => {
                 Err(Error::new(ErrorKind::Unavailable, Outcome::NotApplied, "somebody was faster"))
             }
-            applied => Ok(applied),
+            applied @ Write::Applied(_) => Ok(applied),
         }
     }
 }
