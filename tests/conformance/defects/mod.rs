@@ -1,12 +1,15 @@
 //! Stores that break one line of the contract each: the suite must find out every one.
 
 mod keys;
+mod numbers;
 mod outcomes;
 mod queues;
 mod sessions;
+mod sizes;
 mod watches;
 mod writes;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +47,11 @@ trait Flaw: Send + Sync + 'static {
 
     async fn get(&self, memory: &Memory, key: &Key) -> Result<Option<Entry>> {
         memory.get(key, READ).await
+    }
+
+    /// A read that may be stale.
+    async fn get_local(&self, memory: &Memory, key: &Key) -> Result<Option<Entry>> {
+        self.get(memory, key).await
     }
 
     async fn list(&self, memory: &Memory, prefix: &Key) -> Result<Vec<Entry>> {
@@ -85,6 +93,12 @@ trait Flaw: Send + Sync + 'static {
     /// Makes trouble; the memory store's own is to cut every watch.
     fn disturb(&self, memory: &Memory) {
         memory.cut_watches();
+    }
+
+    /// Stops and starts again; the memory store keeps all but its watches.
+    async fn restart(&self, memory: &Memory) -> Result<()> {
+        memory.cut_watches();
+        Ok(())
     }
 }
 
@@ -133,8 +147,12 @@ impl Store for Broken {
         self.memory.limits()
     }
 
-    async fn get(&self, key: &Key, _: Consistency) -> Result<Option<Entry>> {
-        let found = self.flaw.get(&self.memory, &self.flaw.key(key)).await?;
+    async fn get(&self, key: &Key, read: Consistency) -> Result<Option<Entry>> {
+        let key = self.flaw.key(key);
+        let found = match read {
+            Consistency::Linearizable => self.flaw.get(&self.memory, &key).await?,
+            Consistency::Local => self.flaw.get_local(&self.memory, &key).await?,
+        };
         Ok(found.map(|entry| self.flaw.show(entry)))
     }
 
@@ -219,6 +237,10 @@ impl Subject for Broken {
         conformance::fresh_prefix()
     }
 
+    async fn restart(&self) -> Result<bool> {
+        self.flaw.restart(&self.memory).await.map(|()| true)
+    }
+
     async fn disturb(&self) -> Result<bool> {
         self.flaw.disturb(&self.memory);
         Ok(true)
@@ -241,26 +263,33 @@ struct Sound;
 
 impl Flaw for Sound {}
 
-/// A trial for each defect, and one for the absence of any.
-pub(crate) fn trials() -> impl Iterator<Item = Trial> {
+fn all() -> Vec<Defect> {
     let groups = [
         writes::defects(),
+        numbers::defects(),
         sessions::defects(),
         watches::defects(),
         keys::defects(),
         outcomes::defects(),
+        sizes::defects(),
         queues::defects(),
     ];
-    let defects: Vec<Defect> = groups.into_iter().flatten().collect();
-    let covered = defects.iter().map(|(line, ..)| *line).collect();
-    let red = defects.into_iter().map(|(line, name, flaw)| {
-        Trial::test(format!("defects::line{line:02}_goes_red_{name}"), move || goes_red(line, &flaw()))
-    });
-    let every = Trial::test("defects::every_line_goes_red", move || every_line(&covered));
-    red.chain([every, Trial::test("defects::none_stays_green", stays_green)])
+    groups.into_iter().flatten().collect()
 }
 
-/// What a store of this flaw is found guilty of by the cases of a line.
+/// A trial for each defect, and those that ask whether there are enough.
+pub(crate) fn trials() -> impl Iterator<Item = Trial> {
+    let red = all().into_iter().map(|(line, name, flaw)| {
+        Trial::test(format!("defects::line{line:02}_goes_red_{name}"), move || goes_red(line, &flaw()))
+    });
+    red.chain([
+        Trial::test("defects::every_line_goes_red", every_line_goes_red),
+        Trial::test("defects::every_case_goes_red", every_case_goes_red),
+        Trial::test("defects::none_stays_green", stays_green),
+    ])
+}
+
+/// What a store of this flaw is found guilty of by the cases of a line, or of all.
 fn verdicts(line: Option<u8>, flaw: &Arc<dyn Flaw>) -> Result<Vec<Violation>, Failed> {
     let mut violations = Vec::new();
     for case in conformance::cases() {
@@ -287,12 +316,23 @@ fn stays_green() -> Result<(), Failed> {
     violations.first().map_or(Ok(()), |violation| Err(violation.to_string().into()))
 }
 
-fn every_line(covered: &std::collections::BTreeSet<u8>) -> Result<(), Failed> {
-    let lines = conformance::cases().iter().map(|case| case.line).collect();
-    let all: std::collections::BTreeSet<u8> = (1..=13).collect();
-    if *covered == all && all == lines {
-        Ok(())
-    } else {
-        Err(format!("defects for {covered:?} of {lines:?}").into())
+fn every_line_goes_red() -> Result<(), Failed> {
+    let asked: BTreeSet<u8> = conformance::cases().iter().map(|case| case.line).collect();
+    let broken: BTreeSet<u8> = all().iter().map(|(line, ..)| *line).collect();
+    let lines: BTreeSet<u8> = (1..=13).collect();
+    if asked == lines && broken == lines {
+        return Ok(());
     }
+    Err(format!("of the lines {lines:?}, {asked:?} are asked about and {broken:?} are broken").into())
+}
+
+/// A case that no defect makes fail may be one that cannot fail.
+fn every_case_goes_red() -> Result<(), Failed> {
+    let mut green: BTreeSet<&str> = conformance::cases().iter().map(|case| case.name).collect();
+    for (line, _, flaw) in all() {
+        for violation in verdicts(Some(line), &flaw())? {
+            green.remove(violation.case);
+        }
+    }
+    if green.is_empty() { Ok(()) } else { Err(format!("nothing makes these cases fail: {green:?}").into()) }
 }

@@ -8,6 +8,7 @@ use quorate::kv::{
     Entered, ErrorKind, Fence, Mode, Place, PlaceRef, Queue, QueueStore, Random, Result, SessionStore, Ticket,
 };
 
+use super::numbers::FenceStandsByName;
 use super::{Defect, Enter, Flaw, defects};
 
 pub(super) fn defects() -> Vec<Defect> {
@@ -23,6 +24,7 @@ pub(super) fn defects() -> Vec<Defect> {
         12: TheDeadEnter,
         12: OneFenceForAll,
         12: AlwaysExclusive,
+        12: FenceStandsByName,
     ]
 }
 
