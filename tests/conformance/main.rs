@@ -1,6 +1,7 @@
 //! Every case of the conformance suite over every store, and broken stores that it must find out.
 
 mod defects;
+mod narrow;
 #[path = "../kit/remote/mod.rs"]
 mod remote;
 mod stores;
@@ -16,6 +17,6 @@ fn main() -> ExitCode {
     {
         return stores::serve(url);
     }
-    let trials = stores::trials().chain(defects::trials()).collect();
+    let trials = stores::trials().chain(narrow::trials()).chain(defects::trials()).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use libtest_mimic::Trial;
 use quorate::backends::Memory;
 use quorate::kv::chaos::{Chaos, ChaosControl, Fault};
-use quorate::kv::conformance::{self, Subject};
+use quorate::kv::conformance::{self, Case, Subject};
 use quorate::kv::counting::{Counting, Operation};
 use quorate::kv::{BoxError, Coordinator, Error, Key, Namespaced, Result};
 
@@ -50,8 +50,8 @@ fn stores() -> Vec<(&'static str, Time, Factory)> {
             let (store, control) = Chaos::new(Memory::new());
             troubled(move || Ok(Arc::new(store.clone())), move || trouble(&control))
         }),
-        // A store lives in its process, so all clients are of the same.
-        ("process", Time::Real, || Arc::new(OneProcess::new("memory:"))),
+        // This store lives in its process, so all clients are of the same one.
+        ("process", Time::Real, || workers("memory:", true)),
     ]
 }
 
@@ -70,12 +70,19 @@ pub(crate) enum Time {
 /// One trial for each case over each store.
 pub(crate) fn trials() -> impl Iterator<Item = Trial> {
     stores().into_iter().flat_map(|(store, time, factory)| {
-        conformance::cases().into_iter().map(move |case| {
-            Trial::test(format!("{store}::line{:02}_{}", case.line, case.name), move || {
-                let runtime = runtime(time)?;
-                Ok(runtime.block_on(async { case.run(factory()).await })?)
-            })
-        })
+        conformance::cases().into_iter().map(move |case| trial(store, time, case, factory))
+    })
+}
+
+/// A trial of one case over the store that `factory` makes, inside the runtime of the trial.
+pub(crate) fn trial<S: ?Sized + Send + Sync + 'static>(
+    store: &str,
+    time: Time,
+    case: Case<S>,
+    factory: impl FnOnce() -> Arc<dyn Subject<S>> + Send + 'static,
+) -> Trial {
+    Trial::test(format!("{store}::line{:02}_{}", case.line, case.name), move || {
+        Ok(runtime(time)?.block_on(async { case.run(factory()).await })?)
     })
 }
 
@@ -93,23 +100,25 @@ fn trouble(control: &ChaosControl) {
     control.cut_watches();
 }
 
-/// A worker process that has the store at a URL open, and whose clients all share it.
+/// Worker processes with the store at a URL open: one for all clients, or one for each.
 #[derive(Debug)]
-struct OneProcess {
+struct Workers {
     url: &'static str,
-    process: tokio::sync::OnceCell<Arc<Process>>,
+    shared: bool,
+    first: tokio::sync::OnceCell<Arc<Process>>,
 }
 
-impl OneProcess {
-    fn new(url: &'static str) -> Self {
-        Self { url, process: tokio::sync::OnceCell::new() }
-    }
+fn workers(url: &'static str, shared: bool) -> Arc<dyn Subject> {
+    Arc::new(Workers { url, shared, first: tokio::sync::OnceCell::new() })
 }
 
 #[async_trait]
-impl Subject for OneProcess {
+impl Subject for Workers {
     async fn open(&self) -> Result<Arc<dyn Coordinator>> {
-        let process = self.process.get_or_try_init(|| async { Process::start(self.url) }).await?;
+        if !self.shared {
+            return Process::start(self.url)?.client().await;
+        }
+        let process = self.first.get_or_try_init(|| async { Process::start(self.url) }).await?;
         process.client().await
     }
 

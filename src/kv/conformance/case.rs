@@ -22,8 +22,8 @@ pub trait Subject<S: ?Sized + Send + Sync + 'static = dyn Coordinator>:
     /// it, queues are made.
     fn prefix(&self) -> Key;
 
-    /// Stops the store and starts it again on the data it had, so that the cases can ask what lasts. Clients that
-    /// were open must find it again. `false`: it cannot be done, and those cases pass unasked.
+    /// Stops the store and starts it again on the data it had, so that the cases can ask what lasts; returns once it
+    /// answers again. Clients that were open must find it again. `false`: it cannot be done, and those cases pass unasked.
     async fn restart(&self) -> Result<bool> {
         Ok(false)
     }
