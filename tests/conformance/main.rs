@@ -5,6 +5,7 @@ mod narrow;
 #[path = "../kit/remote/mod.rs"]
 mod remote;
 mod stores;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -15,8 +16,9 @@ fn main() -> ExitCode {
     if let [mode, url] = &*arguments
         && mode == "serve"
     {
-        return stores::serve(url);
+        return workers::serve(url);
     }
-    let trials = stores::trials().chain(narrow::trials()).chain(defects::trials()).collect();
+    let trials =
+        stores::trials().chain(narrow::trials()).chain(workers::trials()).chain(defects::trials()).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -1,7 +1,6 @@
 //! The stores, and the trials made of each.
 
 use std::fmt;
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,9 +9,9 @@ use quorate::backends::Memory;
 use quorate::kv::chaos::{Chaos, ChaosControl, Fault};
 use quorate::kv::conformance::{self, Case, Subject};
 use quorate::kv::counting::{Counting, Operation};
-use quorate::kv::{BoxError, Coordinator, Error, Key, Namespaced, Result};
+use quorate::kv::{Coordinator, Key, Namespaced, Result};
 
-use crate::remote::{self, Process};
+use crate::workers::workers;
 
 /// Every store that the suite is run over. One line adds one.
 fn stores() -> Vec<(&'static str, Time, Factory)> {
@@ -98,58 +97,6 @@ fn trouble(control: &ChaosControl) {
         control.next(Operation::Enter, fault);
     }
     control.cut_watches();
-}
-
-/// Worker processes with the store at a URL open: one for all clients, or one for each.
-#[derive(Debug)]
-struct Workers {
-    url: &'static str,
-    shared: bool,
-    first: tokio::sync::OnceCell<Arc<Process>>,
-}
-
-fn workers(url: &'static str, shared: bool) -> Arc<dyn Subject> {
-    Arc::new(Workers { url, shared, first: tokio::sync::OnceCell::new() })
-}
-
-#[async_trait]
-impl Subject for Workers {
-    async fn open(&self) -> Result<Arc<dyn Coordinator>> {
-        if !self.shared {
-            return Process::start(self.url)?.client().await;
-        }
-        let process = self.first.get_or_try_init(|| async { Process::start(self.url) }).await?;
-        process.client().await
-    }
-
-    fn prefix(&self) -> Key {
-        conformance::fresh_prefix()
-    }
-}
-
-/// The store at a URL, in a worker process.
-fn open(url: &str) -> Result<Arc<dyn Coordinator>> {
-    match url {
-        "memory:" => Ok(Arc::new(Memory::new())),
-        _ => Err(Error::invalid(format!("no worker opens {url:?}"))),
-    }
-}
-
-/// Runs as a worker process: serves the store over stdin and stdout until stdin ends.
-pub(crate) fn serve(url: &str) -> ExitCode {
-    let served = runtime(Time::Real).map_err(BoxError::from).and_then(|runtime| {
-        runtime.block_on(async {
-            remote::serve(open(url)?, tokio::io::stdin(), tokio::io::stdout()).await;
-            Ok(())
-        })
-    });
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
 }
 
 type Open = Box<dyn Fn() -> Result<Arc<dyn Coordinator>> + Send + Sync>;

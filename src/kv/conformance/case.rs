@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
 use super::Bench;
+use crate::kv::clock::until;
 use crate::kv::{Coordinator, Error, Key, Result};
 
 /// What is put to the test: one store, and how to open clients of it.
@@ -41,6 +43,9 @@ pub(super) type Checked<T = ()> = std::result::Result<T, Violation>;
 /// A case, as it is written.
 pub(super) type Ask<S> = for<'a> fn(&'a Bench<S>) -> BoxFuture<'a, Checked>;
 
+/// How long a case may take: a store that hangs breaks the line that the case is about.
+const LONGEST: Duration = Duration::from_mins(10);
+
 type Asked<S> = Arc<dyn Subject<S>>;
 
 type Run<S> = Box<dyn Fn(Asked<S>) -> BoxFuture<'static, Checked> + Send + Sync>;
@@ -59,14 +64,16 @@ impl<S: ?Sized + Send + Sync + 'static> Case<S> {
         let run: Run<S> = Box::new(move |subject| {
             Box::pin(async move {
                 let bench = Bench::new(subject);
-                ask(&bench).await
+                let deadline = bench.now() + LONGEST;
+                let answer = until(&*bench.clock(), deadline, ask(&bench)).await;
+                answer.unwrap_or_else(|| Err(Violation::new(format!("no end of it within {LONGEST:?}"))))
             })
         });
         Self { name, line, run }
     }
 
-    /// Asks the subject. Takes as long as the case's conditions need, at most some multiples of a session's ttl and
-    /// slack. Dropping it is safe; what it had made stays in the store.
+    /// Asks the subject. Takes some multiples of a session's ttl and slack at most; a store that hangs is found
+    /// guilty after ten minutes. Dropping it is safe; what it had made stays in the store.
     pub async fn run(&self, subject: Arc<dyn Subject<S>>) -> Result<(), Violation> {
         (self.run)(subject).await.map_err(|violation| Violation {
             line: self.line,

@@ -1,6 +1,7 @@
 //! Breaks lines 9 and 10: what an error says, and halves of writes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use quorate::backends::Memory;
@@ -25,6 +26,7 @@ pub(super) fn defects() -> Vec<Defect> {
         10: EnterByAnotherName,
         10: AnswersOutOfStep,
         10: RenewalStaysLocked,
+        10: ReadStaysLocked,
     ]
 }
 
@@ -243,5 +245,21 @@ impl Flaw for RenewalStaysLocked {
         tokio::task::yield_now().await;
         self.0.store(false, Ordering::Relaxed);
         memory.renew(session).await
+    }
+}
+
+/// A read that was dropped half way leaves the next waiting for ever.
+#[derive(Default)]
+struct ReadStaysLocked(AtomicBool);
+
+#[async_trait]
+impl Flaw for ReadStaysLocked {
+    async fn get(&self, memory: &Memory, key: &Key) -> Result<Option<Entry>> {
+        while self.0.swap(true, Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        tokio::task::yield_now().await;
+        self.0.store(false, Ordering::Relaxed);
+        memory.get(key, READ).await
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt;
 use futures_util::future::ready;
 use quorate::backends::Memory;
-use quorate::kv::{Event, Key, Scope, WatchStore};
+use quorate::kv::{Error, ErrorKind, Event, Key, Outcome, Scope, WatchStore};
 
 use super::{Defect, Flaw, Told, defects};
 
@@ -17,6 +17,7 @@ pub(super) fn defects() -> Vec<Defect> {
         7: SameValueUntold,
         7: WatchesByBytes,
         7: EndsInSilence,
+        7: TellsOnlyErrors,
         7: TroubleForgotten,
         7: EveryThirdLost,
         7: Backwards,
@@ -117,6 +118,17 @@ struct EndsInSilence;
 impl Flaw for EndsInSilence {
     fn watch(&self, memory: &Memory, scope: Scope) -> Told {
         memory.watch(scope).take(10).boxed()
+    }
+}
+
+/// Fails at once, however often it is watched again.
+#[derive(Default)]
+struct TellsOnlyErrors;
+
+impl Flaw for TellsOnlyErrors {
+    fn watch(&self, _: &Memory, _: Scope) -> Told {
+        let error = Error::new(ErrorKind::WatchLost, Outcome::NotApplied, "cut");
+        futures_util::stream::iter([Err(error)]).boxed()
     }
 }
 

@@ -24,16 +24,16 @@ use super::wire::{
     receive, send,
 };
 
-/// Those that wait for an answer.
-type Waiting = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Reply>>>>;
+/// Those that wait for an answer; `None` once there will be no more.
+type Waiting = Option<BTreeMap<u64, oneshot::Sender<Reply>>>;
 
 /// A worker process, which is killed with the last of its clients.
 #[derive(Debug)]
 pub(crate) struct Process {
     requests: mpsc::Sender<Frame<Request>>,
-    waiting: Waiting,
+    waiting: Arc<Mutex<Waiting>>,
     next: AtomicU64,
-    _child: Child,
+    child: Mutex<Child>,
     _tasks: JoinSet<()>,
 }
 
@@ -54,7 +54,7 @@ impl Process {
             return Err(unavailable("the worker has no pipes"));
         };
         let (requests, mut unsent) = mpsc::channel(16);
-        let waiting = Waiting::default();
+        let waiting = Arc::new(Mutex::new(Some(BTreeMap::new())));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             while let Some(frame) = unsent.recv().await {
@@ -66,16 +66,17 @@ impl Process {
         let answered = Arc::clone(&waiting);
         tasks.spawn(async move {
             while let Ok(Frame { id, body }) = receive(&mut stdout).await {
-                if let Some(waiter) = lock(&answered).remove(&id) {
+                let waiter = lock(&answered).as_mut().and_then(|waiting| waiting.remove(&id));
+                if let Some(waiter) = waiter {
                     // Whoever dropped the request needs no answer.
                     let _ = waiter.send(body);
                 }
             }
             // The worker is gone: so are its answers.
-            lock(&answered).clear();
+            lock(&answered).take();
         });
         let next = AtomicU64::new(0);
-        Ok(Arc::new(Self { requests, waiting, next, _child: child, _tasks: tasks }))
+        Ok(Arc::new(Self { requests, waiting, next, child: Mutex::new(child), _tasks: tasks }))
     }
 
     /// A client of the store that the worker has open.
@@ -88,6 +89,11 @@ impl Process {
         }
     }
 
+    /// Kills the worker where it stands.
+    pub(crate) fn kill(&self) -> std::io::Result<()> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner).start_kill()
+    }
+
     fn id(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
@@ -95,7 +101,10 @@ impl Process {
     async fn ask(&self, body: Request) -> Result<Reply> {
         let id = self.id();
         let (waiter, answer) = oneshot::channel();
-        lock(&self.waiting).insert(id, waiter);
+        match &mut *lock(&self.waiting) {
+            Some(waiting) => waiting.insert(id, waiter),
+            None => return Err(unavailable("the worker is gone")),
+        };
         let sent = self.requests.send(Frame { id, body }).await;
         sent.map_err(|_| unavailable("the worker takes no requests"))?;
         match answer.await {
@@ -106,7 +115,7 @@ impl Process {
     }
 }
 
-fn lock(waiting: &Waiting) -> MutexGuard<'_, BTreeMap<u64, oneshot::Sender<Reply>>> {
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
