@@ -240,9 +240,7 @@ impl<S: Coordinator + ?Sized> Work<S> {
 async fn read<S: Store + ?Sized>(store: &S, keys: &[Key]) -> Result<Vec<Entry>> {
     match keys {
         [key] => Ok(store.get(key, Consistency::Linearizable).await?.into_iter().collect()),
-        [key, ..] => {
-            store.list(&key.parent().unwrap_or_else(Key::root), Consistency::Linearizable).await
-        }
+        [key, ..] => store.list(&key.parent().unwrap_or_else(Key::root), Consistency::Linearizable).await,
         [] => Ok(Vec::new()),
     }
 }

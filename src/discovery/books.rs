@@ -168,8 +168,7 @@ impl Books {
         if *count == 1 {
             self.stirred.push(prefix);
         }
-        let tracked =
-            Tracked { standing: None, acknowledged: false, doubt: None, displaced: false, record };
+        let tracked = Tracked { standing: None, acknowledged: false, doubt: None, displaced: false, record };
         self.tracked.insert(tracked.record.key.clone(), tracked);
     }
 
@@ -268,11 +267,8 @@ impl Books {
                 };
                 tracked.displaced = false;
                 // It is ours, so it has a session.
-                tracked.standing = entry.session.clone().map(|session| Standing {
-                    version: entry.version,
-                    session,
-                    number,
-                });
+                tracked.standing =
+                    entry.session.clone().map(|session| Standing { version: entry.version, session, number });
                 if entry.session == self.session {
                     number.iter().for_each(|number| tracked.record.acknowledge(*number));
                 }

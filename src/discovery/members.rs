@@ -97,7 +97,10 @@ impl Members {
             .map_err(|error| Error::invalid("a live view needs a tokio runtime").because(error))?;
         let board = Arc::new(Board {
             snapshot: ArcSwap::default(),
-            freshness: ArcSwap::from_pointee(Freshness { confirmed: clock.now(), stale: Some(Stale::Unready) }),
+            freshness: ArcSwap::from_pointee(Freshness {
+                confirmed: clock.now(),
+                stale: Some(Stale::Unready),
+            }),
             revision: watch::Sender::new(0),
         });
         let task = follow(Box::new(provider), Arc::clone(&board), Arc::clone(&clock), random);

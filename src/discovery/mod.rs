@@ -21,6 +21,5 @@ pub use registrar::Registrar;
 pub use registration::{Registration, Status};
 pub use snapshot::{Changes, Snapshot};
 
-
 #[cfg(test)]
 mod tests;

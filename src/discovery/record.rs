@@ -169,9 +169,9 @@ impl Record {
             return Some(Err(error.clone()));
         }
         match wish.status {
-            Status::Displaced => Some(Err(
-                Error::session_lost("another process has registered this instance").on(&self.key)
-            )),
+            Status::Displaced => {
+                Some(Err(Error::session_lost("another process has registered this instance").on(&self.key)))
+            }
             Status::Deregistered => Some(Err(Error::session_lost("it was deregistered").on(&self.key))),
             Status::Registering | Status::Registered | Status::Reconnecting => None,
         }

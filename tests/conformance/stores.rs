@@ -7,9 +7,11 @@ use async_trait::async_trait;
 use libtest_mimic::Trial;
 use quorate::backends::Memory;
 use quorate::kv::chaos::{Chaos, ChaosControl, Fault};
-use quorate::kv::conformance::{self, Subject};
+use quorate::kv::conformance::{self, Case, Subject};
 use quorate::kv::counting::{Counting, Operation};
 use quorate::kv::{Coordinator, Key, Namespaced, Result};
+
+use crate::workers::workers;
 
 /// Every store that the suite is run over. One line adds one.
 fn stores() -> Vec<(&'static str, Time, Factory)> {
@@ -49,6 +51,10 @@ fn stores() -> Vec<(&'static str, Time, Factory)> {
         }),
         #[cfg(feature = "embedded")]
         ("embedded", Time::Real, || Arc::new(crate::embedded::OneProcess::new())),
+        #[cfg(feature = "embedded")]
+        ("embedded_processes", Time::Real, || Arc::new(crate::embedded::ManyProcesses::new())),
+        // This store lives in its process, so all clients are of the same one.
+        ("process", Time::Real, || workers("memory:", true)),
     ]
 }
 
@@ -67,12 +73,19 @@ pub(crate) enum Time {
 /// One trial for each case over each store.
 pub(crate) fn trials() -> impl Iterator<Item = Trial> {
     stores().into_iter().flat_map(|(store, time, factory)| {
-        conformance::cases().into_iter().map(move |case| {
-            Trial::test(format!("{store}::line{:02}_{}", case.line, case.name), move || {
-                let runtime = runtime(time)?;
-                Ok(runtime.block_on(async { case.run(factory()).await })?)
-            })
-        })
+        conformance::cases().into_iter().map(move |case| trial(store, time, case, factory))
+    })
+}
+
+/// A trial of one case over the store that `factory` makes, inside the runtime of the trial.
+pub(crate) fn trial<S: ?Sized + Send + Sync + 'static>(
+    store: &str,
+    time: Time,
+    case: Case<S>,
+    factory: impl FnOnce() -> Arc<dyn Subject<S>> + Send + 'static,
+) -> Trial {
+    Trial::test(format!("{store}::line{:02}_{}", case.line, case.name), move || {
+        Ok(runtime(time)?.block_on(async { case.run(factory()).await })?)
     })
 }
 

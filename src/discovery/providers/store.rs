@@ -55,7 +55,8 @@ impl<S: WatchStore + ?Sized> StoreProvider<S> {
     async fn ask(&self) -> Result<()> {
         let answer = self.store.get(&self.prefix, Consistency::Local);
         let late = || {
-            let why = format!("the store was silent for {QUIET:?}, and then did not answer within {PATIENCE:?}");
+            let why =
+                format!("the store was silent for {QUIET:?}, and then did not answer within {PATIENCE:?}");
             let backend = self.store.limits().backend;
             Error::new(ErrorKind::Unavailable, Outcome::NotApplied, why).on(&self.prefix).at(backend, "get")
         };

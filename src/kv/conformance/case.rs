@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
 use super::Bench;
+use crate::kv::clock::until;
 use crate::kv::{Coordinator, Error, Key, Result};
 
 /// What is put to the test: one store, and how to open clients of it.
@@ -22,8 +24,8 @@ pub trait Subject<S: ?Sized + Send + Sync + 'static = dyn Coordinator>:
     /// it, queues are made.
     fn prefix(&self) -> Key;
 
-    /// Stops the store and starts it again on the data it had, so that the cases can ask what lasts. Clients that
-    /// were open must find it again. `false`: it cannot be done, and those cases pass unasked.
+    /// Stops the store and starts it again on the data it had, so that the cases can ask what lasts; returns once it
+    /// answers again. Clients that were open must find it again. `false`: it cannot be done, and those cases pass unasked.
     async fn restart(&self) -> Result<bool> {
         Ok(false)
     }
@@ -40,6 +42,9 @@ pub(super) type Checked<T = ()> = std::result::Result<T, Violation>;
 
 /// A case, as it is written.
 pub(super) type Ask<S> = for<'a> fn(&'a Bench<S>) -> BoxFuture<'a, Checked>;
+
+/// How long a case may take: a store that hangs breaks the line that the case is about.
+const LONGEST: Duration = Duration::from_mins(10);
 
 type Asked<S> = Arc<dyn Subject<S>>;
 
@@ -59,14 +64,16 @@ impl<S: ?Sized + Send + Sync + 'static> Case<S> {
         let run: Run<S> = Box::new(move |subject| {
             Box::pin(async move {
                 let bench = Bench::new(subject);
-                ask(&bench).await
+                let deadline = bench.now() + LONGEST;
+                let answer = until(&*bench.clock(), deadline, ask(&bench)).await;
+                answer.unwrap_or_else(|| Err(Violation::new(format!("no end of it within {LONGEST:?}"))))
             })
         });
         Self { name, line, run }
     }
 
-    /// Asks the subject. Takes as long as the case's conditions need, at most some multiples of a session's ttl and
-    /// slack. Dropping it is safe; what it had made stays in the store.
+    /// Asks the subject. Takes some multiples of a session's ttl and slack at most; a store that hangs is found
+    /// guilty after ten minutes. Dropping it is safe; what it had made stays in the store.
     pub async fn run(&self, subject: Arc<dyn Subject<S>>) -> Result<(), Violation> {
         (self.run)(subject).await.map_err(|violation| Violation {
             line: self.line,

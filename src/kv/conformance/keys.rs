@@ -10,7 +10,6 @@ pub(super) fn cases() -> Vec<Case<dyn Store>> {
         8: odd_keys_are_told_apart,
         8: odd_prefixes_match_only_themselves,
         8: odd_segments_nest,
-        8: keys_are_normalised_once,
         8: the_longest_key_is_taken,
     ]
 }
@@ -135,18 +134,10 @@ async fn odd_segments_nest(bench: &Bench<dyn Store>) -> Checked {
     for odd in ODD.iter().take(12) {
         key = key.child(odd)?;
         let made = put(&store, &key, odd).await?;
+        same("the key in the answer", &made.key, &key)?;
         same("the nested entry", &standing(&store, &key).await?, &made)?;
     }
     same("the depth", &listed(&store, &bench.key("nest")?).await?.len(), &12)
-}
-
-async fn keys_are_normalised_once(bench: &Bench<dyn Store>) -> Checked {
-    let store = bench.open().await?;
-    let made = put(&store, &bench.key("a/b")?, "1").await?;
-    for text in ["/a/b", "a/b/", "/a/b/"] {
-        same("the entry by another spelling", &standing(&store, &bench.key(text)?).await?, &made)?;
-    }
-    Ok(())
 }
 
 async fn the_longest_key_is_taken(bench: &Bench<dyn Store>) -> Checked {

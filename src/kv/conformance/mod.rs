@@ -141,3 +141,20 @@ macro_rules! part {
 
 part!(WatchStore, Store);
 part!(Coordinator, WatchStore);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_more_asks_for_more() {
+        let all: BTreeSet<_> = cases().iter().map(|case| case.name).collect();
+        let watched: BTreeSet<_> = watch_cases().iter().map(|case| case.name).collect();
+        let plain: BTreeSet<_> = store_cases().iter().map(|case| case.name).collect();
+        assert_eq!(all.len(), cases().len());
+        assert!(watched.is_subset(&all) && watched.len() < all.len());
+        assert!(plain.is_subset(&watched) && plain.len() < watched.len());
+    }
+}

@@ -17,16 +17,15 @@ pub(super) fn cases() -> Vec<Case> {
     ]
 }
 
-/// A queue of this many places, from two clients in turn.
-async fn line(bench: &Bench<dyn Coordinator>, len: usize) -> Checked<(Waiter, Vec<Place>)> {
+/// A queue of this many places, from two clients in turn. Both stay: a session may die with its client.
+async fn line(bench: &Bench<dyn Coordinator>, len: usize) -> Checked<([Waiter; 2], Vec<Place>)> {
     let waiters = [Waiter::new(bench).await?, Waiter::new(bench).await?];
     let queue = bench.queue("line")?;
     let mut places = Vec::new();
     for index in 0..len {
         places.push(waiters[index % 2].enter(bench, &queue).await?);
     }
-    let [waiter, _] = waiters;
-    Ok((waiter, places))
+    Ok((waiters, places))
 }
 
 /// Sees that each place sees those before it, nearest first.
@@ -44,7 +43,7 @@ async fn in_order(waiter: &Waiter, places: &[Place]) -> Checked {
 
 async fn places_stand_in_the_order_of_their_fences(bench: &Bench<dyn Coordinator>) -> Checked {
     // More than ten, so that an order by digits would show.
-    let (waiter, places) = line(bench, 12).await?;
+    let ([waiter, _other], places) = line(bench, 12).await?;
     for pair in places.windows(2) {
         ensure!(
             pair[0].fence < pair[1].fence,
@@ -57,7 +56,7 @@ async fn places_stand_in_the_order_of_their_fences(bench: &Bench<dyn Coordinator
 }
 
 async fn what_is_ahead_is_limited_nearest_first(bench: &Bench<dyn Coordinator>) -> Checked {
-    let (waiter, places) = line(bench, 6).await?;
+    let ([waiter, _other], places) = line(bench, 6).await?;
     let last = &places[5];
     for limit in 0..8 {
         let expected: Vec<_> = places[..5].iter().rev().take(limit).map(seen).collect();
@@ -72,7 +71,7 @@ async fn what_is_ahead_is_limited_nearest_first(bench: &Bench<dyn Coordinator>) 
 }
 
 async fn who_leaves_from_the_middle_disturbs_nobody(bench: &Bench<dyn Coordinator>) -> Checked {
-    let (waiter, mut places) = line(bench, 7).await?;
+    let ([waiter, _other], mut places) = line(bench, 7).await?;
     for leaver in [3, 1, 4] {
         let place = places.remove(leaver);
         applied(&waiter.store, Txn::new().delete(&place.key)).await?;
@@ -83,7 +82,7 @@ async fn who_leaves_from_the_middle_disturbs_nobody(bench: &Bench<dyn Coordinato
 }
 
 async fn who_leaves_from_the_front_hands_over_to_the_next(bench: &Bench<dyn Coordinator>) -> Checked {
-    let (waiter, mut places) = line(bench, 5).await?;
+    let ([waiter, _other], mut places) = line(bench, 5).await?;
     for round in 0..5 {
         let place = places.remove(0);
         applied(&waiter.store, Txn::new().delete(&place.key)).await?;

@@ -8,7 +8,7 @@ use futures_util::future::try_join;
 use super::bench::{Bench, applied, put, same};
 use super::case::{Case, Checked, Violation, cases, ensure};
 use super::watcher::Watching;
-use crate::kv::{Event, Key, Result, Scope, Txn, WatchStore};
+use crate::kv::{Entry, Event, Key, Result, Scope, Txn, WatchStore};
 
 pub(super) fn cases() -> Vec<Case<dyn WatchStore>> {
     cases![
@@ -91,15 +91,22 @@ async fn nothing_is_missed_while_others_write(bench: &Bench<dyn WatchStore>) -> 
         }
         Ok::<_, Violation>(())
     };
+    let first = prefix.child("k0")?;
     let watch = async {
         let mut watchers = Vec::new();
         for round in 0..12 {
-            let store = &clients[round % 2];
+            let store = &clients[usize::from(round % 2 == 0)];
             let mut watching = Watching::idle(bench, store, Scope::Prefix(prefix.clone()));
             let mut counts = Counts::default();
-            // A snapshot between two writes, and what follows it: each watcher starts at another moment.
-            for _ in 0..=round {
-                counts.told(&watching.next().await?, store.limits().coalesces)?;
+            // Each starts between other writes than the one before, and follows for a while at once.
+            let coalesces = store.limits().coalesces;
+            counts.told(&watching.next().await?, coalesces)?;
+            let reached = |view: &BTreeMap<Key, Entry>| {
+                let number = view.get(&first).and_then(|entry| count(&entry.value).ok());
+                number.is_some_and(|number| number >= round * 5)
+            };
+            for event in watching.until("the writers have come further", reached).await? {
+                counts.told(&event, coalesces)?;
             }
             watchers.push((watching, counts, Arc::clone(store)));
         }
@@ -147,7 +154,7 @@ async fn survives(bench: &Bench<dyn WatchStore>, restart: bool) -> Checked {
     let mut watching = Watching::open(bench, &store, Scope::Prefix(prefix.clone())).await?;
     for round in 0..3 {
         let (stays, goes) = (prefix.child(&format!("stays{round}"))?, prefix.child("goes")?);
-        put(&store, &goes, "1").await?;
+        written(bench, &store, Txn::new().put(&goes, "1")).await?;
         watching.converges(&store).await?;
         let troubled = if restart { bench.restart().await? } else { bench.disturb().await? };
         if !troubled {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
-use super::bench::{Bench, patience};
+use super::bench::{Bench, LOOK, patience};
 use super::case::{Checked, Violation, ensure};
 use crate::kv::clock::until;
 use crate::kv::{Clock, Consistency, Entry, Event, Key, Result, Scope, Store, WatchStore};
@@ -83,13 +83,21 @@ impl Watching {
                     self.fold(&event)?;
                     return Ok(event);
                 }
-                Some(Err(_)) => (self.unknown, self.failed) = (true, true),
+                Some(Err(error)) => {
+                    (self.unknown, self.failed) = (true, true);
+                    ensure!(
+                        self.clock.now() < deadline,
+                        "a watch told nothing but errors for {within:?}: {error}"
+                    );
+                }
                 None => {
-                    ensure!(self.failed, "a watch ended without an error");
+                    ensure!(self.failed, "a watch of {:?} ended without an error", self.scope);
                     self.failed = false;
                     self.stream = (self.reopen)();
                 }
             }
+            // A stream that fails at once, again and again, must not keep the time from passing.
+            self.clock.sleep_until(self.clock.now() + LOOK).await;
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use quorate::backends::Memory;
-use quorate::kv::{Entry, Fence, Key, Result, Store, Txn, Version, Write};
+use quorate::kv::{Entry, Error, Fence, Key, Result, Store, Txn, Version, Write};
 
 use super::{Defect, Flaw, READ, defects};
 
@@ -16,6 +16,7 @@ pub(super) fn defects() -> Vec<Defect> {
         8: DotsAreSteps,
         8: WildcardsInPrefixes,
         8: AccentsAreComposed,
+        8: KeysAreShort,
         13: DeletesWithTheChildren,
         13: DeletesWithTheParent,
         13: ImplicitParentsAreRead,
@@ -65,6 +66,19 @@ impl Flaw for WildcardsInPrefixes {
         let above = prefix.parent().unwrap_or_else(Key::root);
         let wild = prefix.name().contains(['%', '*']);
         memory.list(if wild { &above } else { prefix }, READ).await
+    }
+}
+
+/// Takes no key that would be too long a file name.
+#[derive(Default)]
+struct KeysAreShort;
+
+#[async_trait]
+impl Flaw for KeysAreShort {
+    async fn commit(&self, memory: &Memory, txn: Txn) -> Result<Write> {
+        let long = txn.puts().iter().find(|put| put.key.as_str().len() > 255);
+        long.map_or(Ok(()), |put| Err(Error::invalid("the key is too long").on(&put.key)))?;
+        memory.commit(txn).await
     }
 }
 

@@ -1,13 +1,12 @@
-//! Breaks lines 9 to 11: what an error says, halves of writes, sizes.
+//! Breaks lines 9 and 10: what an error says, and halves of writes.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use quorate::backends::Memory;
 use quorate::kv::{
-    Entered, Entry, Error, ErrorKind, Key, Mode, Outcome, Put, QueueStore, Random, Result, SessionId,
+    Entered, Entry, Error, ErrorKind, Key, Mode, Outcome, QueueStore, Random, Renewal, Result, SessionId,
     SessionStore, Store, Ticket, Txn, Write,
 };
 
@@ -26,14 +25,8 @@ pub(super) fn defects() -> Vec<Defect> {
         10: RevokeInSteps,
         10: EnterByAnotherName,
         10: AnswersOutOfStep,
-        11: EmptyIsADelete,
-        11: EmptyIsRefused,
-        11: LongIsCut,
-        11: TextOnly,
-        11: TooLargeIsCut,
-        11: LastPutWins,
-        11: AnyNumberOfOperations,
-        11: AnyLengthOfKey,
+        10: RenewalStaysLocked,
+        10: ReadStaysLocked,
     ]
 }
 
@@ -41,6 +34,14 @@ pub(super) fn defects() -> Vec<Defect> {
 fn parts(txn: &Txn) -> impl Iterator<Item = Txn> {
     let puts = txn.puts().iter().map(|put| Txn::new().entry(put.clone()));
     puts.chain(txn.deletes().iter().map(|key| Txn::new().delete(key)))
+}
+
+pub(super) async fn commit_parts(memory: &Memory, txn: &Txn) -> Result<Write> {
+    let mut made = Vec::new();
+    for part in parts(txn) {
+        made.extend(memory.commit(part).await?.applied().unwrap_or_default());
+    }
+    Ok(Write::Applied(made))
 }
 
 /// What can be done of a refused write is done.
@@ -231,108 +232,34 @@ impl Flaw for AnswersOutOfStep {
     }
 }
 
-/// The same write with other values; `None` for those that become deletes.
-fn revalued(txn: &Txn, value: impl Fn(&Bytes) -> Option<Bytes>) -> Txn {
-    let checked = txn.checks().iter().cloned().fold(Txn::new(), Txn::check);
-    let put = txn.puts().iter().fold(checked, |txn, put| match value(&put.value) {
-        Some(value) => txn.entry(Put { value, ..put.clone() }),
-        None => txn.delete(&put.key),
-    });
-    txn.deletes().iter().fold(put, Txn::delete)
-}
-
+/// A renewal that was dropped half way keeps out those that follow.
 #[derive(Default)]
-struct EmptyIsADelete;
+struct RenewalStaysLocked(AtomicBool);
 
 #[async_trait]
-impl Flaw for EmptyIsADelete {
-    async fn commit(&self, memory: &Memory, txn: Txn) -> Result<Write> {
-        memory.commit(revalued(&txn, |value| (!value.is_empty()).then(|| value.clone()))).await
-    }
-}
-
-#[derive(Default)]
-struct EmptyIsRefused;
-
-#[async_trait]
-impl Flaw for EmptyIsRefused {
-    async fn commit(&self, memory: &Memory, txn: Txn) -> Result<Write> {
-        if txn.puts().iter().any(|put| put.value.is_empty()) {
-            return Err(Error::invalid("an empty value"));
+impl Flaw for RenewalStaysLocked {
+    async fn renew(&self, memory: &Memory, session: &SessionId) -> Result<Renewal> {
+        if self.0.swap(true, Ordering::Relaxed) {
+            return Ok(Renewal::Lost);
         }
-        memory.commit(txn).await
+        tokio::task::yield_now().await;
+        self.0.store(false, Ordering::Relaxed);
+        memory.renew(session).await
     }
 }
 
+/// A read that was dropped half way leaves the next waiting for ever.
 #[derive(Default)]
-struct LongIsCut;
+struct ReadStaysLocked(AtomicBool);
 
 #[async_trait]
-impl Flaw for LongIsCut {
-    async fn commit(&self, memory: &Memory, txn: Txn) -> Result<Write> {
-        txn.validate(&memory.limits())?;
-        memory.commit(revalued(&txn, |value| Some(value.slice(..value.len().min(0xffff))))).await
-    }
-}
-
-#[derive(Default)]
-struct TextOnly;
-
-#[async_trait]
-impl Flaw for TextOnly {
-    async fn commit(&self, memory: &Memory, txn: Txn) -> Result<Write> {
-        let text = |value: &Bytes| Some(String::from_utf8_lossy(value).into_owned().into());
-        memory.commit(revalued(&txn, text)).await
-    }
-}
-
-#[derive(Default)]
-struct TooLargeIsCut;
-
-#[async_trait]
-impl Flaw for TooLargeIsCut {
-    async fn commit(&self, memory: &Memory, txn: Txn) -> Result<Write> {
-        let max = memory.limits().max_value;
-        memory.commit(revalued(&txn, |value| Some(value.slice(..value.len().min(max))))).await
-    }
-}
-
-#[derive(Default)]
-struct LastPutWins;
-
-#[async_trait]
-impl Flaw for LastPutWins {
-    async fn commit(&self, memory: &Memory, txn: Txn) -> Result<Write> {
-        let checked = txn.checks().iter().cloned().fold(Txn::new(), Txn::check);
-        let puts: BTreeMap<_, _> = txn.puts().iter().map(|put| (put.key.clone(), put.clone())).collect();
-        let put = puts.into_values().fold(checked, Txn::entry);
-        memory.commit(txn.deletes().iter().fold(put, Txn::delete)).await
-    }
-}
-
-#[derive(Default)]
-struct AnyNumberOfOperations;
-
-#[async_trait]
-impl Flaw for AnyNumberOfOperations {
-    async fn commit(&self, memory: &Memory, txn: Txn) -> Result<Write> {
-        if txn.puts().len() + txn.checks().len() <= memory.limits().max_txn_ops {
-            return memory.commit(txn).await;
+impl Flaw for ReadStaysLocked {
+    async fn get(&self, memory: &Memory, key: &Key) -> Result<Option<Entry>> {
+        while self.0.swap(true, Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        let mut made = Vec::new();
-        for part in parts(&txn) {
-            made.extend(memory.commit(part).await?.applied().unwrap_or_default());
-        }
-        Ok(Write::Applied(made))
-    }
-}
-
-#[derive(Default)]
-struct AnyLengthOfKey;
-
-impl Flaw for AnyLengthOfKey {
-    fn key(&self, key: &Key) -> Key {
-        let cut: String = key.as_str().chars().take(1000).collect();
-        Key::decode(&cut).unwrap_or_else(|_| key.clone())
+        tokio::task::yield_now().await;
+        self.0.store(false, Ordering::Relaxed);
+        memory.get(key, READ).await
     }
 }

@@ -1,11 +1,14 @@
 //! Breaks line 12: places in a queue.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use quorate::backends::Memory;
 use quorate::kv::{
     Entered, ErrorKind, Fence, Mode, Place, PlaceRef, Queue, QueueStore, Random, Result, SessionStore, Ticket,
 };
 
+use super::numbers::FenceStandsByName;
 use super::{Defect, Enter, Flaw, defects};
 
 pub(super) fn defects() -> Vec<Defect> {
@@ -21,6 +24,7 @@ pub(super) fn defects() -> Vec<Defect> {
         12: TheDeadEnter,
         12: OneFenceForAll,
         12: AlwaysExclusive,
+        12: FenceStandsByName,
     ]
 }
 
@@ -57,10 +61,9 @@ impl Flaw for LastInFirstOut {
         if memory.ahead(place, 0).await?.is_none() {
             return Ok(None);
         }
-        let tail = Place { fence: Fence::new(u64::MAX), ..place.clone() };
-        let session = memory.grant(std::time::Duration::from_secs(60)).await?.id;
+        let session = memory.grant(Duration::from_mins(1)).await?.id;
         let ticket = Ticket::new(Mode::Exclusive, &Random::from_os());
-        let probe = memory.enter(&tail.queue, &session, &ticket, "".into(), usize::MAX).await?;
+        let probe = memory.enter(&place.queue, &session, &ticket, "".into(), usize::MAX).await?;
         memory.revoke(&session).await?;
         Ok(Some(
             probe.ahead.into_iter().filter(|other| other.fence > place.fence).rev().take(limit).collect(),
@@ -123,7 +126,7 @@ impl Flaw for TheDeadEnter {
     async fn enter(&self, memory: &Memory, enter: Enter) -> Result<Entered> {
         match enter.clone().send(memory).await {
             Err(error) if error.kind() == ErrorKind::SessionLost => {
-                let session = memory.grant(std::time::Duration::from_secs(60)).await?.id;
+                let session = memory.grant(Duration::from_mins(1)).await?.id;
                 Enter { session, ..enter }.send(memory).await
             }
             answer => answer,

@@ -16,6 +16,7 @@ pub(super) fn defects() -> Vec<Defect> {
         5: RenewalIgnored,
         5: RenewalRevives,
         5: AnyTtl,
+        5: OneNameForAll,
         6: DeadWritesStand,
         6: BindingSticks,
         6: BindingStaysWithTheFirst,
@@ -91,6 +92,17 @@ impl Flaw for AnyTtl {
     async fn grant(&self, memory: &Memory, ttl: Duration) -> Result<Grant> {
         let range = memory.limits().ttl;
         memory.grant(ttl.clamp(*range.start(), *range.end())).await
+    }
+}
+
+/// All sessions go by one name.
+#[derive(Default)]
+struct OneNameForAll;
+
+#[async_trait]
+impl Flaw for OneNameForAll {
+    async fn grant(&self, memory: &Memory, ttl: Duration) -> Result<Grant> {
+        Ok(Grant { id: SessionId::new("s1"), ..memory.grant(ttl).await? })
     }
 }
 

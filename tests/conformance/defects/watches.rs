@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt;
 use futures_util::future::ready;
 use quorate::backends::Memory;
-use quorate::kv::{Event, Key, Scope, WatchStore};
+use quorate::kv::{Error, ErrorKind, Event, Key, Outcome, Scope, WatchStore};
 
 use super::{Defect, Flaw, Told, defects};
 
@@ -17,11 +17,14 @@ pub(super) fn defects() -> Vec<Defect> {
         7: SameValueUntold,
         7: WatchesByBytes,
         7: EndsInSilence,
+        7: TellsOnlyErrors,
         7: TroubleForgotten,
         7: EveryThirdLost,
         7: Backwards,
         7: OnlyTheFirstOfACommit,
         7: HeldBack,
+        7: TellsTheReserved,
+        7: TellsOfChildren,
     ]
 }
 
@@ -118,6 +121,17 @@ impl Flaw for EndsInSilence {
     }
 }
 
+/// Fails at once, however often it is watched again.
+#[derive(Default)]
+struct TellsOnlyErrors;
+
+impl Flaw for TellsOnlyErrors {
+    fn watch(&self, _: &Memory, _: Scope) -> Told {
+        let error = Error::new(ErrorKind::WatchLost, Outcome::NotApplied, "cut");
+        futures_util::stream::iter([Err(error)]).boxed()
+    }
+}
+
 /// What was missed in trouble stays missed.
 #[derive(Default)]
 struct TroubleForgotten;
@@ -200,5 +214,40 @@ impl Flaw for HeldBack {
                 ready(if change { held.replace(told) } else { Some(told) })
             })
             .boxed()
+    }
+}
+
+/// A watch that also tells what is below a prefix, each entry as a change.
+fn and_changes(memory: &Memory, scope: Scope, more: Key) -> Told {
+    let more = memory.watch(Scope::Prefix(more)).flat_map(|told| {
+        futures_util::stream::iter(match told {
+            Ok(Event::Snapshot(entries)) => entries.into_iter().map(|entry| Ok(Event::Put(entry))).collect(),
+            told => vec![told],
+        })
+    });
+    futures_util::stream::select(memory.watch(scope), more).boxed()
+}
+
+#[derive(Default)]
+struct TellsTheReserved;
+
+impl Flaw for TellsTheReserved {
+    fn watch(&self, memory: &Memory, scope: Scope) -> Told {
+        let hidden = Key::decode("_quorate").and_then(|segment| scope.key().join(&segment));
+        let hidden = hidden.unwrap_or_else(|_| Key::root());
+        and_changes(memory, scope, hidden)
+    }
+}
+
+/// A key is watched with what is below it.
+#[derive(Default)]
+struct TellsOfChildren;
+
+impl Flaw for TellsOfChildren {
+    fn watch(&self, memory: &Memory, scope: Scope) -> Told {
+        match scope {
+            Scope::Key(key) => and_changes(memory, Scope::Key(key.clone()), key),
+            Scope::Prefix(_) => memory.watch(scope),
+        }
     }
 }
