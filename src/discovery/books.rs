@@ -1,0 +1,494 @@
+//! What a registrar's task knows: what stands in the store, what is wanted there, and what to do next. No I/O.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Status;
+use super::record::{Record, Wanted};
+use crate::kv::{
+    Clock, Entry, Error, Event, Instant, Key, Limits, Outcome, Rejection, SessionId, Txn, Version,
+};
+
+/// How many sessions before the current one are known as ours.
+const FORMER: usize = 8;
+
+/// What is to be done, by key.
+#[derive(Debug, Default)]
+struct Agenda {
+    /// Somebody may have changed these: look, before anything is inferred.
+    look: BTreeSet<Key>,
+    /// What stands at these may not be what is wanted.
+    commit: BTreeSet<Key>,
+}
+
+impl Agenda {
+    fn is_empty(&self) -> bool {
+        self.look.is_empty() && self.commit.is_empty()
+    }
+
+    fn append(&mut self, mut other: Self) {
+        self.look.append(&mut other.look);
+        self.commit.append(&mut other.commit);
+    }
+}
+
+struct Tracked {
+    record: Arc<Record>,
+    /// What of ours stands there, as far as is known.
+    standing: Option<Standing>,
+    /// Whether a put was ever acknowledged. The first takes over whatever stands there; all later ones are conditional,
+    /// so that they neither take anything from others nor land late.
+    acknowledged: bool,
+    /// Until when a put whose reply was lost may still land.
+    doubt: Option<Instant>,
+    displaced: bool,
+}
+
+struct Standing {
+    version: Version,
+    session: SessionId,
+    /// The number of the instance it shows, if it shows the wanted one.
+    number: Option<u64>,
+}
+
+enum Step {
+    Put(u64, Bytes),
+    Delete(Version),
+    Look,
+    Finish,
+    Nothing,
+}
+
+/// One commit under way.
+pub(super) struct Batch {
+    pub(super) txn: Txn,
+    items: Vec<Item>,
+}
+
+struct Item {
+    key: Key,
+    /// The number of the instance that is put; `None` when the entry is deleted.
+    number: Option<u64>,
+    expected: Expected,
+}
+
+#[derive(PartialEq)]
+enum Expected {
+    Anything,
+    Absent,
+    Version(Version),
+}
+
+impl Batch {
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+}
+
+pub(super) struct Books {
+    clock: Arc<dyn Clock>,
+    tracked: BTreeMap<Key, Tracked>,
+    /// How many are tracked of each service.
+    services: BTreeMap<Key, usize>,
+    /// Services that came or went since somebody asked.
+    stirred: Vec<Key>,
+    session: Option<SessionId>,
+    former: VecDeque<SessionId>,
+    agenda: Agenda,
+    /// What failed, for after a pause.
+    deferred: Agenda,
+}
+
+impl Books {
+    pub(super) fn new(clock: &Arc<dyn Clock>) -> Self {
+        Self {
+            clock: Arc::clone(clock),
+            tracked: BTreeMap::new(),
+            services: BTreeMap::new(),
+            stirred: Vec::new(),
+            session: None,
+            former: VecDeque::new(),
+            agenda: Agenda::default(),
+            deferred: Agenda::default(),
+        }
+    }
+
+    /// Whether there is nothing to keep.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tracked.is_empty()
+    }
+
+    /// Whether there is nothing to do now.
+    pub(super) fn is_idle(&self) -> bool {
+        self.agenda.is_empty()
+    }
+
+    /// Services that came or went since the last call, and whether they are there now.
+    pub(super) fn take_stirred(&mut self) -> Vec<(Key, bool)> {
+        let stirred = std::mem::take(&mut self.stirred);
+        stirred.into_iter().map(|prefix| (prefix.clone(), self.services.contains_key(&prefix))).collect()
+    }
+
+    /// Takes word from a handle.
+    pub(super) fn take(&mut self, record: Arc<Record>) {
+        let key = record.key.clone();
+        match self.tracked.get_mut(&key) {
+            Some(tracked) if Arc::ptr_eq(&tracked.record, &record) => {}
+            _ if record.is_leaving() || record.status() == Status::Deregistered => {
+                record.set_status(Status::Deregistered);
+                return;
+            }
+            Some(tracked) if tracked.record.is_leaving() => {
+                tracked.record.set_status(Status::Deregistered);
+                tracked.record = record;
+                // What stands is the other's, and still to be removed should this one leave before it is put.
+                tracked.standing.iter_mut().for_each(|standing| standing.number = None);
+                tracked.acknowledged = false;
+                tracked.displaced = false;
+            }
+            Some(_) => {
+                record.fail(&Error::invalid("this registrar has registered it already").on(&key));
+                record.set_status(Status::Deregistered);
+                return;
+            }
+            None => self.track(record),
+        }
+        self.agenda.commit.insert(key.clone());
+        if self.session.is_none() {
+            self.finish_if_leaving(&key); // Whatever stood went with the session.
+        }
+    }
+
+    fn track(&mut self, record: Arc<Record>) {
+        let prefix = record.key.parent().unwrap_or_else(Key::root);
+        let count = self.services.entry(prefix.clone()).or_default();
+        *count += 1;
+        if *count == 1 {
+            self.stirred.push(prefix);
+        }
+        let tracked = Tracked { standing: None, acknowledged: false, doubt: None, displaced: false, record };
+        self.tracked.insert(tracked.record.key.clone(), tracked);
+    }
+
+    fn finish_if_leaving(&mut self, key: &Key) {
+        if self.tracked.get(key).is_some_and(|tracked| tracked.record.is_leaving()) {
+            self.finish(key);
+        }
+    }
+
+    /// Nothing of this registration stands any more. While a lost put may still land, its key is looked at again.
+    fn finish(&mut self, key: &Key) {
+        let Some(tracked) = self.tracked.get_mut(key) else { return };
+        tracked.record.set_status(Status::Deregistered);
+        tracked.standing = None;
+        if tracked.doubt.is_some_and(|until| until > self.clock.now()) {
+            tracked.record.leave();
+            self.deferred.look.insert(key.clone());
+            return;
+        }
+        self.tracked.remove(key);
+        self.agenda.look.remove(key);
+        self.agenda.commit.remove(key);
+        let prefix = key.parent().unwrap_or_else(Key::root);
+        if let Some(count) = self.services.get_mut(&prefix) {
+            *count -= 1;
+            if *count == 0 {
+                self.services.remove(&prefix);
+                self.stirred.push(prefix);
+            }
+        }
+    }
+
+    /// The next session is open.
+    pub(super) fn opened(&mut self, session: &SessionId) {
+        self.session = Some(session.clone());
+    }
+
+    /// The session could not be opened. What was never put is given up, and whoever waits for a change is told.
+    pub(super) fn not_opened(&mut self, error: &Error) {
+        for key in self.tracked.keys().cloned().collect::<Vec<_>>() {
+            self.refused(&key, error);
+        }
+    }
+
+    /// The session ended, and what was bound to it has gone or is about to. What the next is to find is looked at
+    /// first: the entries may still stand, or others in their place.
+    pub(super) fn lost(&mut self) {
+        self.former.extend(self.session.take());
+        if self.former.len() > FORMER {
+            self.former.pop_front();
+        }
+        self.agenda = Agenda::default();
+        self.deferred = Agenda::default();
+        let mut leaving = Vec::new();
+        for (key, tracked) in &mut self.tracked {
+            tracked.doubt = None;
+            if tracked.record.is_leaving() {
+                leaving.push(key.clone());
+            } else if tracked.acknowledged {
+                if !tracked.displaced {
+                    tracked.record.set_status(Status::Reconnecting);
+                }
+                self.agenda.look.insert(key.clone());
+            } else {
+                self.agenda.commit.insert(key.clone());
+            }
+        }
+        for key in &leaving {
+            self.finish(key);
+        }
+    }
+
+    fn is_ours(&self, session: Option<&SessionId>) -> bool {
+        session.is_some_and(|id| self.session.as_ref() == Some(id) || self.former.contains(id))
+    }
+
+    /// Takes the keys to look at next, all of one service.
+    pub(super) fn next_looks(&mut self) -> Vec<Key> {
+        let look = &mut self.agenda.look;
+        let Some(prefix) = look.first().map(|first| first.parent().unwrap_or_else(Key::root)) else {
+            return Vec::new();
+        };
+        let (keys, others) = std::mem::take(look).into_iter().partition(|key| prefix.covers(key));
+        *look = others;
+        Vec::from_iter::<BTreeSet<_>>(keys)
+    }
+
+    /// Takes into account what a linearizable read found at a key.
+    pub(super) fn judge(&mut self, key: &Key, found: Option<&Entry>) {
+        let ours = self.is_ours(found.and_then(|entry| entry.session.as_ref()));
+        let Some(tracked) = self.tracked.get_mut(key) else { return };
+        let wanted = tracked.record.wanted();
+        match found {
+            Some(entry) if ours => {
+                let number = match &wanted {
+                    Wanted::Value(number, value) if *value == entry.value => Some(*number),
+                    _ => None,
+                };
+                tracked.displaced = false;
+                // It is ours, so it has a session.
+                tracked.standing =
+                    entry.session.clone().map(|session| Standing { version: entry.version, session, number });
+                if let Some(number) = number.filter(|_| entry.session == self.session) {
+                    tracked.record.acknowledge(number);
+                }
+                self.agenda.commit.insert(key.clone());
+            }
+            _ if matches!(wanted, Wanted::Nothing) => self.finish(key),
+            Some(_) => {
+                tracked.standing = None;
+                if !std::mem::replace(&mut tracked.displaced, true) {
+                    tracing::warn!(%key, "another process has registered this instance");
+                }
+                tracked.record.set_status(Status::Displaced);
+            }
+            None => {
+                tracked.standing = None;
+                tracked.displaced = false;
+                if tracked.acknowledged {
+                    tracked.record.set_status(Status::Reconnecting);
+                }
+                self.agenda.commit.insert(key.clone());
+            }
+        }
+    }
+
+    /// Takes note of an event: it may be late, and about an entry that was since replaced, so it only tells where to
+    /// look.
+    pub(super) fn notice(&mut self, prefix: &Key, event: &Event) {
+        match event {
+            Event::Put(entry) => self.notice_entry(&entry.key, Some(entry)),
+            Event::Delete(key) => self.notice_entry(key, None),
+            Event::Snapshot(entries) => {
+                let told: BTreeMap<_, _> = entries.iter().map(|entry| (&entry.key, entry)).collect();
+                let below = self.tracked.range((Bound::Excluded(prefix.clone()), Bound::Unbounded));
+                let own: Vec<_> =
+                    below.map(|(key, _)| key).take_while(|key| prefix.covers(key)).cloned().collect();
+                for key in own {
+                    self.notice_entry(&key, told.get(&key).copied());
+                }
+            }
+        }
+    }
+
+    fn notice_entry(&mut self, key: &Key, told: Option<&Entry>) {
+        let ours = self.is_ours(told.and_then(|entry| entry.session.as_ref()));
+        let Some(tracked) = self.tracked.get(key) else { return };
+        let settled = tracked.acknowledged || tracked.doubt.is_some();
+        let known = match told {
+            Some(entry) if tracked.displaced => !ours && entry.session.is_some(),
+            Some(entry) => tracked.standing.as_ref().is_some_and(|own| own.version == entry.version),
+            None => tracked.standing.is_none() && !tracked.displaced,
+        };
+        if settled && !known {
+            self.agenda.look.insert(key.clone());
+        }
+    }
+
+    /// The next commit: at most `most` entries, within the limits.
+    pub(super) fn assemble(&mut self, limits: &Limits, most: usize) -> Option<Batch> {
+        let session = self.session.clone()?;
+        let mut batch = Batch { txn: Txn::new(), items: Vec::new() };
+        let (mut ops, mut bytes) = (0, 0);
+        while batch.len() < most {
+            let Some(key) = self.agenda.commit.first().cloned() else { break };
+            let Some(tracked) = self.tracked.get(&key) else {
+                self.agenda.commit.remove(&key);
+                continue;
+            };
+            let expected = tracked.expected();
+            let step = tracked.step(&session);
+            let cost = match &step {
+                Step::Put(_, value) => key.as_str().len() + value.len(),
+                _ => 0,
+            };
+            // A put or delete, and its check.
+            if ops + 2 > limits.max_txn_ops.max(2) || (bytes + cost > limits.max_txn_bytes && batch.len() > 0)
+            {
+                break;
+            }
+            self.agenda.commit.remove(&key);
+            let number = match step {
+                Step::Put(number, value) => {
+                    batch.txn = expected.check(batch.txn, &key).put_bound(&key, value, &session);
+                    Some(number)
+                }
+                Step::Delete(version) => {
+                    batch.txn = batch.txn.version(&key, version).delete(&key);
+                    None
+                }
+                Step::Look => {
+                    self.agenda.look.insert(key);
+                    continue;
+                }
+                Step::Finish => {
+                    self.finish(&key);
+                    continue;
+                }
+                Step::Nothing => continue,
+            };
+            ops += if expected == Expected::Anything { 1 } else { 2 };
+            bytes += cost;
+            batch.items.push(Item { key, number, expected });
+        }
+        (batch.len() > 0).then_some(batch)
+    }
+
+    /// The commit took effect and made these entries.
+    pub(super) fn applied(&mut self, batch: Batch, entries: Vec<Entry>) {
+        let mut made = entries.into_iter();
+        for Item { key, number, .. } in batch.items {
+            let Some(number) = number else {
+                self.finish(&key);
+                continue;
+            };
+            let (Some(entry), Some(tracked)) = (made.next(), self.tracked.get_mut(&key)) else { continue };
+            tracked.standing = entry.session.map(|session| Standing {
+                version: entry.version,
+                session,
+                number: Some(number),
+            });
+            tracked.acknowledged = true;
+            tracked.record.acknowledge(number);
+        }
+    }
+
+    /// A check of the commit did not hold: what was found tells why, and the others go again.
+    pub(super) fn rejected(&mut self, batch: Batch, rejection: &Rejection) {
+        for Item { key, expected, .. } in batch.items {
+            if key != rejection.key {
+                self.agenda.commit.insert(key);
+                continue;
+            }
+            let found = rejection.found.as_ref();
+            if expected == found.map_or(Expected::Absent, |entry| Expected::Version(entry.version)) {
+                // It was otherwise for a moment; look again, but not at once.
+                self.deferred.look.insert(key);
+            } else {
+                self.judge(&key, found);
+            }
+        }
+    }
+
+    /// The commit failed, perhaps only for now; perhaps it took effect, or will within `ttl`.
+    pub(super) fn failed(&mut self, batch: Batch, error: &Error, ttl: Duration) {
+        let until = self.clock.now() + ttl;
+        for Item { key, number, .. } in batch.items {
+            if error.outcome() == Outcome::NotApplied {
+                self.refused(&key, error);
+            } else if let Some(tracked) = self.tracked.get_mut(&key) {
+                tracked.doubt = tracked.doubt.max(number.map(|_| until));
+            }
+            if self.tracked.contains_key(&key) {
+                self.deferred.commit.insert(key);
+            }
+        }
+    }
+
+    /// Puts the entries of a commit that was too much at once back, to go in smaller ones.
+    pub(super) fn put_back(&mut self, batch: Batch) {
+        self.agenda.commit.extend(batch.items.into_iter().map(|item| item.key));
+    }
+
+    /// A try for this key had no effect: a registration that was never put has failed, another goes on being wanted.
+    fn refused(&mut self, key: &Key, error: &Error) {
+        let Some(tracked) = self.tracked.get(key) else { return };
+        tracked.record.fail(error);
+        if !tracked.acknowledged && tracked.doubt.is_none() {
+            self.finish(key);
+        }
+    }
+
+    /// Looks at these again after a pause.
+    pub(super) fn defer_looks(&mut self, keys: Vec<Key>) {
+        self.deferred.look.extend(keys);
+    }
+
+    pub(super) fn has_deferred(&self) -> bool {
+        !self.deferred.is_empty()
+    }
+
+    /// The pause is over.
+    pub(super) fn resume(&mut self) {
+        self.agenda.append(std::mem::take(&mut self.deferred));
+    }
+}
+
+impl Tracked {
+    fn step(&self, session: &SessionId) -> Step {
+        match (self.record.wanted(), &self.standing) {
+            (Wanted::Nothing, Some(standing)) => Step::Delete(standing.version),
+            (Wanted::Nothing, None) if self.doubt.is_some() => Step::Look,
+            (Wanted::Nothing, None) => Step::Finish,
+            (Wanted::Value(..), _) if self.displaced => Step::Nothing,
+            (Wanted::Value(number, _), Some(standing))
+                if standing.session == *session && standing.number == Some(number) =>
+            {
+                Step::Nothing
+            }
+            (Wanted::Value(number, value), _) => Step::Put(number, value),
+        }
+    }
+
+    fn expected(&self) -> Expected {
+        match &self.standing {
+            _ if !self.acknowledged => Expected::Anything,
+            Some(standing) => Expected::Version(standing.version),
+            None => Expected::Absent,
+        }
+    }
+}
+
+impl Expected {
+    fn check(&self, txn: Txn, key: &Key) -> Txn {
+        match self {
+            Self::Anything => txn,
+            Self::Absent => txn.absent(key),
+            Self::Version(version) => txn.version(key, *version),
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! What a registration and its registrar's task share.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Instance, Status};
+use crate::kv::{Error, Key, Limits, Result};
+
+/// One registration as it is wanted, and as far as it has come. About half a KiB and the instance.
+pub(super) struct Record {
+    pub(super) key: Key,
+    /// Rung after every change that somebody may wait for.
+    rung: Notify,
+    /// Made when somebody first asks: most registrations are never watched.
+    status: OnceLock<watch::Sender<Status>>,
+    wish: Mutex<Wish>,
+}
+
+struct Wish {
+    instance: Instance,
+    value: Bytes,
+    /// Counts the instances that were wanted, from 1.
+    number: u64,
+    /// The last of them that the store has acknowledged.
+    acknowledged: u64,
+    /// What became of the tries up to that number, when they failed.
+    failure: Option<(u64, Error)>,
+    leaving: bool,
+    /// Whether it waits at the desk.
+    queued: bool,
+    status: Status,
+}
+
+/// What is to stand in the store now.
+pub(super) enum Wanted {
+    Nothing,
+    Value(u64, Bytes),
+}
+
+impl Record {
+    pub(super) fn new(key: Key, instance: Instance, value: Bytes) -> Arc<Self> {
+        let wish = Wish {
+            instance,
+            value,
+            number: 1,
+            acknowledged: 0,
+            failure: None,
+            leaving: false,
+            queued: false,
+            status: Status::Registering,
+        };
+        Arc::new(Self { key, rung: Notify::new(), status: OnceLock::new(), wish: Mutex::new(wish) })
+    }
+
+    pub(super) fn instance(&self) -> Instance {
+        self.wish().instance.clone()
+    }
+
+    pub(super) fn wanted(&self) -> Wanted {
+        let wish = self.wish();
+        if wish.leaving { Wanted::Nothing } else { Wanted::Value(wish.number, wish.value.clone()) }
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.wish().leaving
+    }
+
+    /// The status now and later.
+    pub(super) fn watch(&self) -> watch::Receiver<Status> {
+        let wish = self.wish();
+        self.status.get_or_init(|| watch::Sender::new(wish.status)).subscribe()
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.wish().status
+    }
+
+    /// Wants another instance: its number, and whether it is another at all.
+    pub(super) fn change(
+        &self,
+        limits: &Limits,
+        change: impl FnOnce(Instance) -> Instance,
+    ) -> Result<(u64, bool)> {
+        let mut wish = self.wish();
+        let instance = change(wish.instance.clone());
+        let (key, value) = instance.encode(limits)?;
+        if key != self.key {
+            return Err(Error::invalid("an update cannot change the service or the id").on(&self.key));
+        }
+        // Whoever asks again waits for the next try, not for the last failure.
+        wish.failure = None;
+        let changed = instance != wish.instance;
+        if changed {
+            wish.instance = instance;
+            wish.value = value;
+            wish.number += 1;
+        }
+        Ok((wish.number, changed))
+    }
+
+    /// Wants it gone.
+    pub(super) fn leave(&self) {
+        self.wish().leaving = true;
+    }
+
+    /// The store holds the instance of this number.
+    pub(super) fn acknowledge(&self, number: u64) {
+        self.turn(Status::Registered, |wish| wish.acknowledged = wish.acknowledged.max(number));
+    }
+
+    /// What was tried failed, and had no effect; whoever waits for it is told.
+    pub(super) fn fail(&self, error: &Error) {
+        let mut wish = self.wish();
+        if wish.acknowledged < wish.number {
+            wish.failure = Some((wish.number, error.clone()));
+        }
+        drop(wish);
+        self.rung.notify_waiters();
+    }
+
+    pub(super) fn set_status(&self, status: Status) {
+        self.turn(status, |_| {});
+    }
+
+    fn turn(&self, status: Status, change: impl FnOnce(&mut Wish)) {
+        let mut wish = self.wish();
+        change(&mut wish);
+        // What is over stays over.
+        if wish.status != Status::Deregistered {
+            wish.status = status;
+        }
+        let status = wish.status;
+        if let Some(watched) = self.status.get() {
+            watched.send_if_modified(|known| std::mem::replace(known, status) != status);
+        }
+        drop(wish);
+        self.rung.notify_waiters();
+    }
+
+    /// Waits until `done` has an answer, or until the registrar's task has ended.
+    pub(super) async fn wait<T>(
+        &self,
+        ended: &CancellationToken,
+        done: impl Fn(&Self) -> Option<T>,
+    ) -> Option<T> {
+        loop {
+            let rung = self.rung.notified();
+            if let Some(answer) = done(self) {
+                return Some(answer);
+            }
+            tokio::select! {
+                biased;
+                () = rung => {}
+                () = ended.cancelled() => return None,
+            }
+        }
+    }
+
+    /// What became of the instance of this number, once that is known.
+    pub(super) fn outcome(&self, number: u64) -> Option<Result<()>> {
+        let wish = self.wish();
+        if wish.acknowledged >= number {
+            return Some(Ok(()));
+        }
+        if let Some((_, error)) = wish.failure.as_ref().filter(|(failed, _)| *failed >= number) {
+            return Some(Err(error.clone()));
+        }
+        match wish.status {
+            Status::Displaced => {
+                Some(Err(Error::session_lost("another process has registered this instance").on(&self.key)))
+            }
+            Status::Deregistered => Some(Err(Error::session_lost("it was deregistered").on(&self.key))),
+            Status::Registering | Status::Registered | Status::Reconnecting => None,
+        }
+    }
+
+    fn wish(&self) -> MutexGuard<'_, Wish> {
+        self.wish.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where handles leave what they want for the registrar's task. Neither blocks nor fails, nor needs a runtime.
+pub(super) struct Desk {
+    inbox: Mutex<Inbox>,
+    pub(super) rung: Notify,
+    /// The last handle is gone.
+    pub(super) closing: CancellationToken,
+    /// The task is gone.
+    pub(super) ended: CancellationToken,
+}
+
+#[derive(Default)]
+struct Inbox {
+    started: bool,
+    /// Each record at most once, so it holds no more than there are registrations.
+    waiting: Vec<Arc<Record>>,
+}
+
+impl Desk {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inbox: Mutex::default(),
+            rung: Notify::new(),
+            closing: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        })
+    }
+
+    /// Leaves word that something about this record changed.
+    pub(super) fn submit(&self, record: &Arc<Record>) {
+        if !std::mem::replace(&mut record.wish().queued, true) {
+            self.inbox().waiting.push(Arc::clone(record));
+        }
+        self.rung.notify_one();
+    }
+
+    /// What has changed since the last look, in the order it came.
+    pub(super) fn take(&self) -> Vec<Arc<Record>> {
+        let waiting = std::mem::take(&mut self.inbox().waiting);
+        for record in &waiting {
+            record.wish().queued = false;
+        }
+        waiting
+    }
+
+    /// Starts the task with `start` unless it was started before.
+    pub(super) fn start_once(&self, start: impl FnOnce() -> Result<()>) -> Result<()> {
+        let mut inbox = self.inbox();
+        if !inbox.started {
+            start()?;
+            inbox.started = true;
+        }
+        Ok(())
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the users' handles share; the task does not hold it, so dropping the last handle ends the task.
+pub(super) struct Handle {
+    pub(super) desk: Arc<Desk>,
+    pub(super) limits: Limits,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.desk.closing.cancel();
+    }
+}
