@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connect::{Schemes, StoreUrl};
+use crate::discovery::providers::StoreProvider;
+use crate::discovery::{Instance, Members, Registrar, Registration};
 use crate::election::{Candidate, Follower};
 use crate::kv::{
     Clock, Coordinator, Key, LossReason, Namespaced, Random, Result, SessionOptions, SessionState, Sessions,
@@ -33,6 +35,7 @@ pub async fn connect(url: &str) -> Result<Client> {
 pub struct Client {
     store: Arc<dyn Coordinator>,
     sessions: Sessions,
+    registrar: Registrar,
 }
 
 /// How the client's session is doing.
@@ -92,6 +95,18 @@ impl Client {
     pub fn follower(&self, name: &str) -> Result<Follower> {
         let follower = Follower::new(&self.store, name)?;
         Ok(follower.with(Arc::clone(self.sessions.clock()), self.sessions.random().clone()))
+    }
+
+    /// Registers an instance, for as long as the registration is kept; see [`Registrar::register`].
+    pub async fn register(&self, instance: Instance) -> Result<Registration> {
+        self.registrar.register(instance).await
+    }
+
+    /// A live view of who is registered for `service`; see [`Members`].
+    pub fn members(&self, service: &str) -> Result<Members> {
+        let (clock, random) = (Arc::clone(self.sessions.clock()), self.sessions.random().clone());
+        let provider = StoreProvider::new(&self.store, service)?.with(Arc::clone(&clock), random.clone());
+        Members::with(provider, clock, random)
     }
 
     /// How the session is doing now. No I/O.
@@ -225,6 +240,7 @@ impl ClientBuilder {
         options.margin = self.margin.or(options.margin);
         options.owner = self.id.unwrap_or(options.owner);
         let sessions = Sessions::new(&store, options)?;
-        Ok(Client { store, sessions })
+        let registrar = Registrar::new(&store, &sessions);
+        Ok(Client { store, sessions, registrar })
     }
 }

@@ -4,6 +4,7 @@ pub mod backends;
 mod client;
 pub mod connect;
 pub mod discovery;
+pub mod docs;
 pub mod election;
 pub mod kv;
 pub mod lock;

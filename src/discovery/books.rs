@@ -145,6 +145,8 @@ impl Books {
             Some(tracked) if tracked.record.is_leaving() => {
                 tracked.record.set_status(Status::Deregistered);
                 tracked.record = record;
+                // What stands is the other's, and still to be removed should this one leave before it is put.
+                tracked.standing.iter_mut().for_each(|standing| standing.number = None);
                 tracked.acknowledged = false;
                 tracked.displaced = false;
             }
@@ -236,7 +238,9 @@ impl Books {
                 self.agenda.commit.insert(key.clone());
             }
         }
-        leaving.iter().for_each(|key| self.finish(key));
+        for key in &leaving {
+            self.finish(key);
+        }
     }
 
     fn is_ours(&self, session: Option<&SessionId>) -> bool {
@@ -269,8 +273,8 @@ impl Books {
                 // It is ours, so it has a session.
                 tracked.standing =
                     entry.session.clone().map(|session| Standing { version: entry.version, session, number });
-                if entry.session == self.session {
-                    number.iter().for_each(|number| tracked.record.acknowledge(*number));
+                if let Some(number) = number.filter(|_| entry.session == self.session) {
+                    tracked.record.acknowledge(number);
                 }
                 self.agenda.commit.insert(key.clone());
             }

@@ -306,6 +306,7 @@ impl Candidate<Memory> {
 }
 
 #[cfg(feature = "testing")]
+#[expect(clippy::async_yields_async, reason = "the future is made here, and polled and dropped elsewhere")]
 mod dropping {
     use super::*;
     use crate::kv::chaos::{Chaos, Fault};

@@ -24,5 +24,5 @@ pub(crate) use roll::roll;
 
 #[cfg(test)]
 mod tests;
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
 mod tests_faults;

@@ -1,4 +1,5 @@
 //! The embedded store as a subject: clients in this process, and each in a process of its own.
+#![expect(clippy::expect_used, reason = "without a directory there is nothing to ask")]
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -74,7 +74,7 @@ fn expand(pattern: &str, most: usize) -> Result<Vec<String>> {
         let unclosed = || Error::invalid(format!("node {pattern:?}: the '[' is never closed"));
         let (range, after) = after.split_once(']').ok_or_else(unclosed)?;
         check_plain(pattern, before)?;
-        made.iter_mut().for_each(|address| address.push_str(before));
+        made = append(&made, &[before.to_owned()]);
         made = if range.parse::<Ipv6Addr>().is_ok() {
             append(&made, &[format!("[{range}]")])
         } else {
@@ -87,7 +87,7 @@ fn expand(pattern: &str, most: usize) -> Result<Vec<String>> {
         rest = after;
     }
     check_plain(pattern, rest)?;
-    made.iter_mut().for_each(|address| address.push_str(rest));
+    made = append(&made, &[rest.to_owned()]);
     if made.len() > most { Err(too_many(pattern)) } else { Ok(made) }
 }
 

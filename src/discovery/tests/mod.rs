@@ -49,7 +49,7 @@ impl Process {
     }
 
     async fn register(&self, id: &str) -> Registration {
-        self.registrar.register(instance(id)).await.unwrap()
+        within(self.registrar.register(instance(id))).await.unwrap()
     }
 }
 
@@ -73,7 +73,7 @@ async fn everything(store: &Wrapped) -> Vec<Entry> {
 }
 
 /// Waits until what the view shows satisfies `wanted`.
-async fn shows(members: &Members, wanted: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+async fn shows(members: &Members, mut wanted: impl FnMut(&Snapshot) -> bool + Send) -> Arc<Snapshot> {
     let mut changes = members.changes();
     within(async {
         loop {

@@ -10,7 +10,7 @@ use super::store::{Trouble, Wrapped};
 use super::*;
 use crate::backends::Memory;
 use crate::discovery::{Health, State};
-use crate::kv::{ErrorKind, Event, Scope, SessionId, SessionStore, StoreExt, Txn, WatchStore};
+use crate::kv::{ErrorKind, Event, Scope, SessionId, StoreExt, Txn, WatchStore};
 
 fn fresh() -> Wrapped {
     Wrapped::new(Memory::new())
@@ -27,7 +27,7 @@ async fn stands_with(store: &Wrapped, id: &str, session: &SessionId) {
 }
 
 /// Waits until the entry of this id satisfies `wanted`.
-async fn becomes(store: &Wrapped, id: &str, wanted: impl Fn(Option<&Entry>) -> bool) {
+async fn becomes(store: &Wrapped, id: &str, mut wanted: impl FnMut(Option<&Entry>) -> bool + Send) {
     let mut events = store.memory.client().watch(Scope::Key(key(id)));
     within(async {
         while !wanted(standing(store, id).await.as_ref()) {
@@ -100,7 +100,7 @@ async fn comes_back_after_its_session_was_ended() {
 async fn comes_back_after_an_operator_deleted_it_or_wiped_the_store() {
     let process = Process::on(fresh());
     let (a, b) = (process.register("a").await, process.register("b").await);
-    process.store.memory.commit(Txn::new().delete(&key("a"))).await.unwrap();
+    assert!(process.store.memory.commit(Txn::new().delete(&key("a"))).await.unwrap().is_applied());
     becomes(&process.store, "a", |entry| entry.is_some()).await;
     process.store.memory.delete_prefix(&Instance::prefix("web").unwrap()).await.unwrap();
     becomes(&process.store, "a", |entry| entry.is_some()).await;
@@ -240,40 +240,45 @@ async fn its_name_is_free_at_once() {
     assert_eq!(*again.status().borrow(), Status::Registered);
 }
 
-/// Polls `future` at most `polls` times; true if it was not done then.
-async fn dropped_after(polls: usize, future: impl Future) -> bool {
+/// Polls `future` at most `polls` times, then drops it; what it gave, if it was done by then.
+async fn dropped_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = Box::pin(future);
-    for _ in 0..polls {
-        let ready = poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await;
-        if ready {
-            return false;
+    for poll in 0..polls {
+        let done = poll_fn(|context| match future.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => Poll::Ready(None),
+        });
+        if let Some(done) = done.await {
+            return Some(done);
         }
-        tokio::task::yield_now().await;
+        if poll < 20 {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::sleep(Duration::from_millis(5)).await; // Only time ends a pause.
+        }
     }
-    true
+    None
 }
 
 #[tokio::test(start_paused = true)]
 async fn register_dropped_at_any_await_leaves_nothing() {
-    for trouble in [None, Some(Trouble::ReplyLost), Some(Trouble::RequestLost)] {
-        let process = Process::on(fresh());
-        let _other = process.register("other").await;
+    for trouble in [None, Some(Trouble::Refused), Some(Trouble::ReplyLost), Some(Trouble::RequestLost)] {
         let mut polls = 0;
-        while dropped_after(polls, async {
+        loop {
+            let process = Process::on(fresh());
             process.store.troubles.lock().unwrap().extend(trouble);
-            let registered = process.registrar.register(instance("a")).await;
-            std::mem::forget(registered); // It got that far; what becomes of it is another test's business.
-        })
-        .await
-        {
+            let registered = dropped_after(polls, process.registrar.register(instance("a"))).await;
+            if let Some(registered) = registered {
+                assert_eq!(registered.is_ok(), !matches!(trouble, Some(Trouble::Refused)));
+                break;
+            }
             tokio::time::sleep(2 * TTL).await;
             assert_eq!(standing(&process.store, "a").await, None, "{trouble:?}, after {polls} polls");
-            assert!(standing(&process.store, "other").await.is_some());
+            assert!(process.sessions.peek().is_none_or(|session| session.is_live()));
             polls += 1;
             assert!(polls < 200, "it is never done");
         }
-        assert!(polls > 3, "there were awaits to be dropped at");
-        assert!(process.sessions.peek().unwrap().is_live());
+        assert!(polls > 4, "there were awaits to be dropped at");
     }
 }
 
@@ -387,14 +392,14 @@ async fn ten_thousand_cost_one_session_one_task_and_few_commits() {
 
     let Process { store, registrar, sessions } = process;
     drop((registrations, registrar));
-    let last = within(async {
+    let tasks = within(async {
         while !everything(&store).await.is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         runtime.metrics().num_alive_tasks()
     })
     .await;
-    assert_eq!(last - idle_tasks, 1, "only the session's task is left");
+    assert_eq!(tasks - idle_tasks, 1, "only the session's task is left");
     drop(sessions);
 }
 

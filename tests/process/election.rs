@@ -1,0 +1,141 @@
+//! Three replicas of the leader example on one file.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate::Client;
+use quorate::election::{Follower, Leader};
+use quorate::kv::{Consistency, Key};
+use rustix::process::Signal;
+
+use crate::replica::Replica;
+use crate::{block_on, eventually, url};
+
+const NAME: &str = "leader-example";
+const START: Duration = Duration::from_secs(20);
+
+struct Cluster {
+    _directory: tempfile::TempDir,
+    url: String,
+    ttl: &'static str,
+    replicas: Vec<Replica>,
+    client: Client,
+    follower: Follower,
+}
+
+impl Cluster {
+    async fn start(ttl: &'static str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let url = url(directory.path());
+        let client = Client::builder(&url).connect().await.expect("the file opens");
+        let follower = client.follower(NAME).expect("a good name");
+        let replicas = ["a", "b", "c"].iter().map(|id| Replica::start(id, &url, ttl)).collect();
+        let cluster = Self { _directory: directory, url, ttl, replicas, client, follower };
+        eventually("three stand", START, || async {
+            (cluster.follower.candidates().await.ok()?.len() == 3).then_some(())
+        })
+        .await;
+        cluster
+    }
+
+    /// Who leads in the store after the term `last`, within `patience`, and says so itself.
+    async fn leader_after(&self, last: u64, patience: Duration) -> Leader {
+        let leader = eventually("a leader is recorded", patience, || async {
+            self.follower
+                .leader()
+                .await
+                .expect("the store answers")
+                .filter(|leader| leader.fence.get() > last)
+        })
+        .await;
+        eventually("the leader says so", START, || async {
+            let replica = self.replicas.iter().find(|replica| replica.id == leader.id)?;
+            replica.terms().contains(&leader.fence.get()).then_some(())
+        })
+        .await;
+        leader
+    }
+
+    fn take(&mut self, id: &str) -> Replica {
+        let at = self.replicas.iter().position(|replica| replica.id == id).expect("one of ours leads");
+        self.replicas.remove(at)
+    }
+
+    /// Every term in which somebody wrote as leader, with who did, from the store itself.
+    async fn record(&self) -> BTreeMap<u64, String> {
+        let terms = Key::new("leader-example/terms").expect("a good key");
+        let entries =
+            self.client.kv().list(&terms, Consistency::Linearizable).await.expect("the store answers");
+        let term = |entry: &quorate::kv::Entry| entry.key.name().parse().expect("a fence");
+        entries
+            .iter()
+            .map(|entry| (term(entry), String::from_utf8_lossy(&entry.value).into_owned()))
+            .collect()
+    }
+}
+
+pub(crate) fn kill_nine() {
+    block_on(async {
+        let (ttl, slack) = (Duration::from_secs(1), Duration::from_secs(1));
+        let mut cluster = Cluster::start("1").await;
+        let mut led: Vec<(u64, String)> = Vec::new();
+        let mut said = Vec::new();
+        for round in 0..=20 {
+            let last = led.last().map_or(0, |(fence, _)| *fence);
+            // From the kill on, as the round before ended with it.
+            let leader = cluster.leader_after(last, if round == 0 { START } else { ttl + slack }).await;
+            led.push((leader.fence.get(), leader.id.clone()));
+            eventually("it writes as leader", START, || async {
+                cluster.record().await.contains_key(&leader.fence.get()).then_some(())
+            })
+            .await;
+            if round < 20 {
+                // A newcomer first, so that there are always three.
+                cluster.replicas.push(Replica::start(&format!("r{round}"), &cluster.url, cluster.ttl));
+                said.extend(cluster.take(&leader.id).kill());
+            }
+        }
+        assert!(led.is_sorted_by(|a, b| a.0 < b.0), "fences do not grow: {led:?}");
+        said.extend(cluster.replicas.iter().flat_map(Replica::lines));
+        let mut claimed: Vec<u64> =
+            said.iter().filter_map(|line| line.strip_prefix("leader fence=")?.parse().ok()).collect();
+        claimed.sort_unstable();
+        let recorded: Vec<u64> = led.iter().map(|(fence, _)| *fence).collect();
+        assert_eq!(claimed, recorded, "one successor each time, and nobody else ever claimed to lead");
+        assert_eq!(cluster.record().await, led.into_iter().collect(), "each term was one replica's");
+    });
+}
+
+pub(crate) fn graceful() {
+    block_on(async {
+        // Long enough that waiting for it would be seen.
+        let mut cluster = Cluster::start("30").await;
+        for signal in [Signal::INT, Signal::TERM] {
+            let leader = cluster.leader_after(0, START).await;
+            let mut leaving = cluster.take(&leader.id);
+            leaving.signal(signal);
+            let next = cluster.leader_after(leader.fence.get(), Duration::from_secs(10)).await;
+            assert_ne!(next.id, leader.id);
+            assert!(leaving.wait(), "it ends well");
+        }
+    });
+}
+
+pub(crate) fn stopped() {
+    block_on(async {
+        let cluster = Cluster::start("1").await;
+        let leader = cluster.leader_after(0, START).await;
+        let replica = cluster.replicas.iter().find(|replica| replica.id == leader.id).expect("one of ours");
+        replica.signal(Signal::STOP);
+        let next = cluster.leader_after(leader.fence.get(), Duration::from_secs(4)).await;
+        replica.signal(Signal::CONT);
+        let follows = format!("following {} fence={}", next.id, next.fence);
+        eventually("it follows the next", START, || async {
+            replica.lines().contains(&follows).then_some(())
+        })
+        .await;
+        assert_eq!(cluster.record().await.get(&leader.fence.get()), Some(&leader.id));
+        let last = cluster.follower.leader().await.expect("the store answers").expect("somebody leads");
+        assert_eq!(last.fence, next.fence, "it did not take the lead back");
+    });
+}
