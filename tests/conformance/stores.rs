@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use libtest_mimic::Trial;
 use quorate::backends::Memory;
 use quorate::kv::chaos::{Chaos, ChaosControl, Fault};
 use quorate::kv::conformance::{self, Case, Subject};
 use quorate::kv::counting::{Counting, Operation};
-use quorate::kv::{Coordinator, Key, Namespaced, Result};
+use quorate::kv::{Coordinator, Key, Namespaced, Result, Store, Txn};
 
 use crate::workers::workers;
 
@@ -30,6 +31,11 @@ fn stores() -> Vec<(&'static str, Time, Factory)> {
         }),
         ("namespaced", Time::Paused, || {
             let memory = Memory::new();
+            // What stands around the namespace must not show inside it, nor at its root.
+            let around =
+                ["team", "team/ä b", "team/ä bc/x", "x"].into_iter().filter_map(|text| Key::new(text).ok());
+            let put = memory.commit(around.fold(Txn::new(), |txn, key| txn.put(&key, "around")));
+            drop(put.now_or_never());
             subject(move || Ok(Arc::new(Namespaced::new(memory.client(), Key::new("team/ä b")?))))
         }),
         ("counting", Time::Paused, || {

@@ -44,6 +44,11 @@
 //!
 //! With a test harness that takes a list, such as `libtest-mimic`, each case becomes a test by its
 //! [name](Case::name) and [line](Case::line).
+//!
+//! All this, [`chaos`](super::chaos) and [`counting`](super::counting) come with the feature `testing`, which belongs
+//! among the dev-dependencies: `quorate = { version = "…", features = ["testing"] }`. A case that needs a hook which
+//! the subject does not offer ([`restart`](Subject::restart), [`disturb`](Subject::disturb)), or a commit larger than
+//! the store takes, passes unasked; so offer the hooks where a server can be handled so.
 
 mod bench;
 mod bindings;

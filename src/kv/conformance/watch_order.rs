@@ -125,7 +125,11 @@ async fn nothing_is_missed_while_others_write(bench: &Bench<dyn WatchStore>) -> 
 async fn a_slow_watcher_is_told_the_end(bench: &Bench<dyn WatchStore>) -> Checked {
     let (ours, theirs) = (bench.open().await?, bench.open().await?);
     let prefix = bench.key("p")?;
+    let gone = put(&ours, &prefix.child("gone")?, "1").await?.key;
     let mut watching = Watching::open(bench, &theirs, Scope::Prefix(prefix.clone())).await?;
+    // Nothing later tells of these again, so whoever forgets the oldest changes forgets them.
+    put(&ours, &prefix.child("early")?, "1").await?;
+    applied(&ours, Txn::new().delete(&gone)).await?;
     let width = theirs.limits().max_txn_ops.clamp(1, 50);
     let keys: Vec<Key> = (0..width).map(|index| prefix.child(&format!("k{index}"))).collect::<Result<_>>()?;
     // More than any mailbox holds, while nobody looks. The last changes are of every kind.
