@@ -9,6 +9,7 @@ pub mod guarantees {}
 #[doc = include_str!("layouts.md")]
 pub mod layouts {}
 
+#[cfg(feature = "testing")]
 #[doc = include_str!("testing.md")]
 pub mod testing {}
 
