@@ -203,9 +203,8 @@ async fn what_was_taken_over_a_moment_ago_is_neither_overwritten_nor_deleted() {
     // Nothing is awaited that would let the registrar hear of it first.
     let txn = Txn::new().put_bound(&key("a"), "theirs", &theirs).put_bound(&key("b"), "theirs", &theirs);
     assert!(other.commit(txn).now_or_never().unwrap().unwrap().is_applied());
-    let error = updated.set_draining(true).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::SessionLost);
-    deregistered.deregister().await;
+    let (update, ()) = tokio::join!(updated.set_draining(true), deregistered.deregister());
+    assert_eq!(update.unwrap_err().kind(), ErrorKind::SessionLost);
     stands_with(&process.store, "a", &theirs).await;
     stands_with(&process.store, "b", &theirs).await;
     assert_eq!(*updated.status().borrow(), Status::Displaced);
