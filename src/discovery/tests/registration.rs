@@ -4,13 +4,14 @@ use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 
 use super::store::{Trouble, Wrapped};
 use super::*;
 use crate::backends::Memory;
 use crate::discovery::{Health, State};
-use crate::kv::{ErrorKind, Event, Scope, SessionId, StoreExt, Txn, WatchStore};
+use crate::kv::{ErrorKind, Event, Scope, SessionId, SessionStore, StoreExt, Txn, WatchStore};
 
 fn fresh() -> Wrapped {
     Wrapped::new(Memory::new())
@@ -174,8 +175,11 @@ async fn one_that_was_displaced_does_not_fight() {
     let displaced = mine.register("a").await;
     let standing_theirs = theirs.register("a").await;
     status_is(&displaced, Status::Displaced).await;
+    let commits = mine.store.counts.commits.load(Ordering::Relaxed);
     let error = displaced.set_draining(true).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SessionLost);
+    tokio::time::sleep(TTL).await;
+    assert_eq!(mine.store.counts.commits.load(Ordering::Relaxed), commits, "it does not even try");
 
     // Not even after a loss of its own session.
     mine.store.memory.end_session(&mine.session());
@@ -188,6 +192,22 @@ async fn one_that_was_displaced_does_not_fight() {
 
     within(displaced.deregister()).await;
     stands_with(&memory, "a", &theirs.session()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_over_a_moment_ago_is_neither_overwritten_nor_deleted() {
+    let process = Process::on(fresh());
+    let (updated, deregistered) = (process.register("a").await, process.register("b").await);
+    let other = process.store.client().memory;
+    let theirs = other.grant(TTL * 100).await.unwrap().id;
+    // Nothing is awaited that would let the registrar hear of it first.
+    let txn = Txn::new().put_bound(&key("a"), "theirs", &theirs).put_bound(&key("b"), "theirs", &theirs);
+    assert!(other.commit(txn).now_or_never().unwrap().unwrap().is_applied());
+    let (update, ()) = tokio::join!(updated.set_draining(true), deregistered.deregister());
+    assert_eq!(update.unwrap_err().kind(), ErrorKind::SessionLost);
+    stands_with(&process.store, "a", &theirs).await;
+    stands_with(&process.store, "b", &theirs).await;
+    assert_eq!(*updated.status().borrow(), Status::Displaced);
 }
 
 #[tokio::test(start_paused = true)]
