@@ -42,7 +42,9 @@ async fn run(core: Arc<Core>) {
     let _retired = Retire(&core);
     let reason = live(&core).await;
     core.lose(reason);
-    if reason != LossReason::Revoked {
+    // A session that was lost is left to end in the store by itself: until then work has its margin to stop, and
+    // registrations the time to be bound to the next session.
+    if reason == LossReason::Closed {
         farewell(&core).await;
     }
 }
@@ -133,8 +135,8 @@ async fn renew(core: &Core) -> Option<Wrong> {
     }
 }
 
-/// Tells the store that the session is over, so that others need not wait for its end; gives up when it has ended by
-/// itself.
+/// Tells the store that the session was closed, so that others need not wait for its end; gives up when it has ended
+/// by itself.
 async fn farewell(core: &Core) {
     let clock = core.clock();
     let patience = core.end().min(clock.now() + FAREWELL);

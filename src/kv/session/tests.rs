@@ -69,6 +69,17 @@ async fn a_late_renewal_never_revives_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn once_lost_it_is_left_to_its_end_so_that_work_has_its_margin() {
+    let store = Memory::new();
+    let session = open(&store).await;
+    store.freeze();
+    session.lost().await;
+    store.thaw();
+    pass(TTL / 20).await;
+    assert_eq!(store.sessions(), [session.id().clone()], "it was ended while work may still be stopping");
+}
+
+#[tokio::test(start_paused = true)]
 async fn errors_are_ridden_out_until_the_deadline() {
     let store = Memory::new();
     let session = open(&store).await;
