@@ -244,3 +244,110 @@ impl ClientBuilder {
         Ok(Client { store, sessions, registrar })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backends::Memory;
+    use crate::kv::{ErrorKind, StoreExt, Txn};
+
+    #[tokio::test]
+    async fn urls_that_lead_nowhere_are_refused_by_name() {
+        for (url, named) in [
+            ("", "scheme"),
+            ("etdc://h:1", "known are: "),
+            ("memory:x", "memory:"),
+            ("memory://h", "memory:"),
+            ("memory:?tll=1s", "\"tll\""),
+            ("memory:?ttl=0s", "ttl 0ns"),
+            ("memory:?ttl=25h", "ttl 90000s"),
+            ("memory:?ttl=soon", "\"soon\""),
+            ("memory:?ttl=10s&margin=9s", "margin 9s"),
+            ("memory:?id=", "owner"),
+            ("memory:?namespace=a//b", "\"a//b\""),
+            ("memory:?namespace=_quorate", "_quorate"),
+        ] {
+            let error = connect(url).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{url}");
+            assert!(error.to_string().contains(named), "{url}: {error}");
+        }
+        let unknown = connect("etdc://me:secret@h:1").await.unwrap_err().to_string();
+        assert!(unknown.contains("memory") && !unknown.contains("secret"), "{unknown}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn health_follows_the_session() {
+        let store = Memory::new();
+        let link = store.client();
+        let client = Client::over(link.clone()).ttl(Duration::from_secs(10)).connect().await.unwrap();
+        assert_eq!(client.health(), Health::Idle);
+        let guard = client.mutex("m").unwrap().lock().await.unwrap();
+        assert!(matches!(client.health(), Health::Live(age) if age < Duration::from_secs(1)));
+        link.freeze();
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert!(matches!(client.health(), Health::Suspect(age) if age >= Duration::from_secs(6)));
+        guard.lost().await;
+        assert_eq!(client.health(), Health::Lost(LossReason::StoreUnavailable));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closing_hands_over_all_that_is_held() {
+        let store = Memory::new();
+        let client = Client::over(store.client()).connect().await.unwrap();
+        let other = Client::over(store.client()).connect().await.unwrap();
+        let guard = client.mutex("m").unwrap().lock().await.unwrap();
+        let leadership = client.candidate("e").unwrap().campaign().await.unwrap();
+        let registration = client.register(Instance::new("s", "1", "10.0.0.1:80")).await.unwrap();
+        client.close().await;
+        assert_eq!((guard.lost().await, leadership.lost().await), (LossReason::Closed, LossReason::Closed));
+        assert!(other.mutex("m").unwrap().try_lock().await.unwrap().is_some());
+        assert!(other.follower("e").unwrap().leader().await.unwrap().is_none());
+        assert!(other.members("s").unwrap().ready().await.instances().is_empty());
+        assert_eq!(client.mutex("m").unwrap().lock().await.unwrap_err().kind(), ErrorKind::SessionLost);
+        drop(registration);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_is_a_world_of_its_own() {
+        let store = Memory::new();
+        let team = Client::over(store.client()).namespace(Key::new("team").unwrap()).connect().await.unwrap();
+        let whole = Client::over(store.client()).connect().await.unwrap();
+        let held = team.mutex("m").unwrap().lock().await.unwrap();
+        assert!(whole.mutex("m").unwrap().try_lock().await.unwrap().is_some());
+        held.put("data", "1").await.unwrap();
+        assert!(whole.kv().exists("team/data").await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bad_input_is_refused_before_anything_is_sent() {
+        // Nothing that is sent is ever answered.
+        let link = Memory::new();
+        link.freeze();
+        let client = Client::over(link).connect().await.unwrap();
+        let kv = client.kv();
+        let big = vec![0; 1024 * 1024 + 1];
+        let key = Key::new("k").unwrap();
+        let refusals = async {
+            [
+                (kv.put("a//b", "").await.map(drop), "\"a//b\""),
+                (kv.put("a\0b", "").await.map(drop), "NUL"),
+                (kv.put("_quorate/lock", "").await.map(drop), "_quorate"),
+                (kv.put("", "").await.map(drop), "root"),
+                (kv.put("x".repeat(2000), "").await.map(drop), "2000 bytes"),
+                (kv.put("k", big).await.map(drop), "1048577 bytes"),
+                (kv.put_with_ttl("k", "", Duration::ZERO).await.map(drop), "ttl 0ns"),
+                (kv.put_with_ttl("k", "", Duration::from_hours(48)).await.map(drop), "ttl 172800s"),
+                (kv.commit(Txn::new().put(&key, "1").delete(&key)).await.map(drop), "twice"),
+                (client.mutex("").map(drop), "empty"),
+                (client.register(Instance::new("s", "", "10.0.0.1:80")).await.map(drop), "id"),
+            ]
+        };
+        let refusals =
+            tokio::time::timeout(Duration::from_secs(60), refusals).await.expect("nothing is sent");
+        for (refusal, named) in refusals {
+            let error = refusal.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+            assert!(error.to_string().contains(named), "{named}: {error}");
+        }
+    }
+}
