@@ -343,7 +343,7 @@ mod tests {
             ]
         };
         let refusals =
-            tokio::time::timeout(Duration::from_secs(60), refusals).await.expect("nothing is sent");
+            tokio::time::timeout(Duration::from_mins(1), refusals).await.expect("nothing is sent");
         for (refusal, named) in refusals {
             let error = refusal.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
