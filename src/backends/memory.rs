@@ -10,12 +10,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use tokio::sync::watch;
 
 use crate::kv::{
     Clock, Consistency, Entered, Entry, Error, ErrorKind, Event, Fanout, Fence, Grant, Instant, Key, Limits,
     Outcome, Place, PlaceRef, Put, Queue, QueueStore, Rejection, Renewal, Result, Scope, SessionId,
-    SessionStore, Signal, Store, SystemClock, Ticket, Txn, Version, WatchStore, Write,
+    SessionStore, Signal, Store, SystemClock, Ticket, Txn, Version, WatchStore, Watched, Write,
 };
 
 const BACKEND: &str = "memory";
@@ -41,7 +40,7 @@ const BACKEND: &str = "memory";
 #[derive(Clone)]
 pub struct Memory {
     world: Arc<World>,
-    frozen: Arc<watch::Sender<bool>>,
+    frozen: Arc<Watched<bool>>,
 }
 
 struct World {
@@ -75,23 +74,23 @@ impl Memory {
     #[must_use]
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
         let world = World { state: Mutex::default(), fanout: Fanout::new(), clock };
-        Self { world: Arc::new(world), frozen: Arc::new(watch::Sender::new(false)) }
+        Self { world: Arc::new(world), frozen: Arc::default() }
     }
 
     /// Another client of the same data, which freezes on its own.
     #[must_use]
     pub fn client(&self) -> Self {
-        Self { world: Arc::clone(&self.world), frozen: Arc::new(watch::Sender::new(false)) }
+        Self { world: Arc::clone(&self.world), frozen: Arc::default() }
     }
 
     /// Makes every request of this client, and its watches, hang until [`thaw`](Self::thaw).
     pub fn freeze(&self) {
-        self.frozen.send_replace(true);
+        self.frozen.set(true);
     }
 
     /// Ends a [`freeze`](Self::freeze); what hung goes on.
     pub fn thaw(&self) {
-        self.frozen.send_replace(false);
+        self.frozen.set(false);
     }
 
     /// Ends a session, if there is one, as if it had expired now.
@@ -119,8 +118,7 @@ impl Memory {
     }
 
     async fn thawed(&self) {
-        // The sender lives in `self`, so waiting cannot fail.
-        let _ = self.frozen.subscribe().wait_for(|frozen| !frozen).await;
+        self.frozen.find(|frozen| (!frozen).then_some(())).await;
     }
 
     async fn world(&self) -> &World {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::announcement;
-use crate::kv::{Coordinator, Fence, Queue, Sessions};
+use crate::kv::{Coordinator, Fence, Queue, Sessions, Watched};
 use crate::lock::{Guard, Held};
 
 /// How a candidate is doing.
@@ -37,7 +37,7 @@ pub(super) struct Standing<S: Coordinator + ?Sized> {
     data: Mutex<Bytes>,
     leading: Mutex<Option<Arc<Held<S>>>>,
     /// The term that work is being done in, and whether somebody asked to resign it.
-    served: watch::Sender<Option<Served>>,
+    served: Watched<Option<Served>>,
 }
 
 #[derive(Clone, Copy)]
@@ -57,7 +57,7 @@ impl<S: Coordinator + ?Sized> Standing<S> {
             status: watch::Sender::new(Status::Idle),
             data: Mutex::new(data),
             leading: Mutex::new(None),
-            served: watch::Sender::new(None),
+            served: Watched::new(None),
         }
     }
 
@@ -107,36 +107,28 @@ impl<S: Coordinator + ?Sized> Standing<S> {
 
     /// Says that work is being done in this term, until what it returns is dropped.
     pub(super) fn serve(&self, fence: Fence) -> Serving<'_, S> {
-        self.served.send_replace(Some(Served { fence, resign: None }));
+        self.served.set(Some(Served { fence, resign: None }));
         Serving(self)
     }
 
     /// Completes when somebody asks to resign the term being served.
     pub(super) async fn resignation(&self) -> Duration {
-        let mut served = self.served.subscribe();
-        loop {
-            if let Some(hold_off) = served.borrow_and_update().and_then(|served| served.resign) {
-                return hold_off;
-            }
-            // Fails only when `self` is gone.
-            let _ = served.changed().await;
-        }
+        self.served.find(|served| served?.resign).await
     }
 
     /// Asks to resign the term being served and waits until it is over; false when none is.
     pub(super) async fn resign(&self, hold_off: Duration) -> bool {
-        let mut over = self.served.subscribe();
-        let asked = self.served.send_if_modified(|served| {
-            if let Some(served) = served {
-                served.resign = Some(hold_off);
-            }
-            served.is_some()
+        let mut term = None;
+        self.served.modify(|served| {
+            let Some(served) = served else { return false };
+            served.resign = Some(hold_off);
+            term = Some(served.fence);
+            true
         });
-        let fence = self.served.borrow().map(|served| served.fence);
-        if asked {
-            let _ = over.wait_for(|served| served.map(|served| served.fence) != fence).await;
+        if term.is_some() {
+            self.served.find(|served| (served.map(|served| served.fence) != term).then_some(())).await;
         }
-        asked
+        term.is_some()
     }
 }
 
@@ -144,7 +136,7 @@ pub(super) struct Serving<'a, S: Coordinator + ?Sized>(&'a Standing<S>);
 
 impl<S: Coordinator + ?Sized> Drop for Serving<'_, S> {
     fn drop(&mut self) {
-        self.0.served.send_replace(None);
+        self.0.served.set(None);
     }
 }
 

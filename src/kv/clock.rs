@@ -144,6 +144,8 @@ mod suspended {
 
     use rustix::time::{ClockId, clock_gettime};
 
+    const NOISE: u64 = 1_000_000;
+
     /// How long the machine was suspended since the meter was made.
     pub(super) struct Meter {
         origin: u64,
@@ -156,9 +158,10 @@ mod suspended {
         }
 
         /// Only grows. A pause of this thread between the two readings makes the gap look too small, never too
-        /// large, and the next reading makes up for it.
+        /// large, and the next reading makes up for it. Less than a millisecond is the noise of two readings; without
+        /// it, paused time is repeatable to the nanosecond.
         pub(super) fn read(&self) -> Duration {
-            let now = gap().saturating_sub(self.origin);
+            let now = gap().saturating_sub(self.origin) / NOISE * NOISE;
             Duration::from_nanos(self.seen.fetch_max(now, Ordering::Relaxed).max(now))
         }
     }

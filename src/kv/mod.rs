@@ -35,7 +35,8 @@
 //!    a fresh [`Event::Snapshot`]; errors come in-stream.
 //! 8. Keys with glob characters, spaces, unicode, `%`, `..` or `=` are data, the same on every store.
 //! 9. An error with [`Outcome::NotApplied`] had and will have no effect; whatever was sent and not definitely
-//!    answered is [`Outcome::Unknown`].
+//!    answered is [`Outcome::Unknown`], and may take effect late, or twice. A request that was definitely answered
+//!    takes no effect afterwards.
 //! 10. A future dropped at any await leaves no effect, or the full effect.
 //! 11. Values from 0 bytes to [`Limits::max_value`], binary too, come back as they were put; larger ones are refused
 //!     before anything is sent. A key appears once among the puts and deletes of a commit.
@@ -70,6 +71,7 @@ pub(crate) mod settle;
 mod store;
 mod traced;
 mod txn;
+mod watched;
 
 pub use clock::{Clock, Instant, SystemClock};
 pub use entry::{Entry, Fence, SessionId, Version};
@@ -87,3 +89,7 @@ pub use session::{LossReason, Session, SessionOptions, SessionState, Sessions};
 pub use store::{Consistency, Coordinator, Grant, QueueStore, Renewal, SessionStore, Store, WatchStore};
 pub use traced::Traced;
 pub use txn::{Check, Put, Rejection, Txn, Write};
+#[cfg(feature = "testing")]
+pub use watched::Watched;
+#[cfg(not(feature = "testing"))]
+pub(crate) use watched::Watched;

@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 use super::backoff::Backoff;
 use super::session::Core;
 use super::{
-    Consistency, Coordinator, Entered, Error, LossReason, Outcome, Place, Queue, Result, Session, Ticket,
-    Txn, Write,
+    Consistency, Coordinator, Entered, Entry, Error, ErrorKind, LossReason, Outcome, Place, Queue, Result,
+    Session, Ticket, Txn, Write,
 };
 
 /// The pauses between tries.
@@ -60,6 +60,10 @@ async fn entering<S: Coordinator + ?Sized>(
             Ok(entered) => return Ok(Settled { entered, doubtful }),
             Err(error) => error,
         };
+        if error.kind() == ErrorKind::SessionLost {
+            // The store said so before a renewal could: let all that hangs on it know, and the next try have another.
+            core.lose(LossReason::Revoked);
+        }
         let unknown = error.outcome() == Outcome::Unknown;
         doubtful |= unknown;
         if !(unknown || doubtful && error.is_transient()) {
@@ -156,23 +160,37 @@ pub(crate) async fn remove<S: Coordinator + ?Sized>(
     removal
 }
 
-/// Looks for the place of a ticket that nobody wants any more, for one ttl after it was given up, and removes it: the
-/// store may apply a request long after its caller was told that the outcome is unknown.
+/// Looks for the place of a ticket that nobody wants any more, and removes it: the store may apply a request long after
+/// its caller was told that the outcome is unknown. It looks at growing intervals, so that a place made after a time is
+/// found after about as long again, and gives up after a good look [`LATEST`] from now.
 async fn sweep<S: Coordinator + ?Sized>(store: Arc<S>, core: Arc<Core>, queue: Queue, ticket: Ticket) {
-    let until = core.clock().now() + core.ttl();
-    let mut backoff = backoff(&core);
-    while core.clock().now() < until {
-        if let Ok(entries) = store.list(queue.key(), Consistency::Linearizable).await {
-            let ours = |entry: &&super::Entry| {
-                store.read_place(&queue, entry).is_some_and(|place| place.ticket == Some(ticket))
-            };
-            for entry in entries.iter().filter(ours) {
-                tracing::debug!(place = %entry.key, "a late request made a place; it is removed");
-                let txn = Txn::new().stands(&entry.key, entry.fence).delete(&entry.key);
-                // A failure shows as the place still standing at the next look.
-                let _ = store.commit(txn).await;
+    let latest = core.clock().now() + LATEST;
+    let mut backoff = Backoff::new(core.clock(), core.random(), Duration::from_millis(20), LATEST / 10);
+    loop {
+        let looked = core.clock().now();
+        match look(&*store, &queue, ticket).await {
+            Ok(()) if looked >= latest => return,
+            Ok(()) => {}
+            Err(error) => {
+                tracing::debug!(queue = %queue.key(), %error, "looking for a late place is tried again")
             }
         }
         backoff.pause().await;
     }
+}
+
+/// How late a request may take effect and still be swept up.
+const LATEST: Duration = Duration::from_mins(10);
+
+/// One look for the place of a ticket.
+async fn look<S: Coordinator + ?Sized>(store: &S, queue: &Queue, ticket: Ticket) -> Result<()> {
+    let entries = store.list(queue.key(), Consistency::Linearizable).await?;
+    let ours =
+        |entry: &&Entry| store.read_place(queue, entry).is_some_and(|place| place.ticket == Some(ticket));
+    if let Some(late) = entries.iter().find(ours) {
+        tracing::debug!(place = %late.key, "a late request made a place; it is removed");
+        // Applied or not, it does not stand any more.
+        let _ = store.commit(Txn::new().stands(&late.key, late.fence).delete(&late.key)).await?;
+    }
+    Ok(())
 }

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::until;
-use super::{Clock, Error, ErrorKind, Instant, Outcome, Random, Result, SessionId, SessionStore};
+use super::{Clock, Error, ErrorKind, Instant, Outcome, Random, Result, SessionId, SessionStore, Watched};
 
 pub use options::SessionOptions;
 pub use sessions::Sessions;
@@ -97,7 +97,7 @@ pub(crate) struct Core {
     store: Arc<dyn SessionStore>,
     id: SessionId,
     options: SessionOptions,
-    life: watch::Sender<Life>,
+    life: Watched<Life>,
     /// What the task is to take over; `None` once it has ended.
     adopted: Mutex<Option<Vec<BoxFuture<'static, ()>>>>,
     /// Rung when something was adopted.
@@ -159,7 +159,7 @@ impl Session {
             store,
             id: grant.id,
             options,
-            life: watch::Sender::new(life),
+            life: Watched::new(life),
             adopted: Mutex::new(Some(Vec::new())),
             adoption: Notify::new(),
             hurry: Notify::new(),
@@ -206,14 +206,14 @@ impl Session {
     pub fn remaining(&self) -> Duration {
         match self.state() {
             SessionState::Lost(_) => Duration::ZERO,
-            _ => self.0.core.life.borrow().deadline().since(self.0.core.clock().now()),
+            _ => self.0.core.life.get().deadline().since(self.0.core.clock().now()),
         }
     }
 
     /// How long ago the last good renewal was sent.
     #[must_use]
     pub fn age(&self) -> Duration {
-        self.0.core.clock().now().since(self.0.core.life.borrow().renewed)
+        self.0.core.clock().now().since(self.0.core.life.get().renewed)
     }
 
     /// Completes when the session is lost, and says why. Cancel-safe; at once when it is lost already.
@@ -254,11 +254,11 @@ impl Core {
 
     /// The state as of now: a deadline that has passed counts, whoever looks first.
     pub(crate) fn state(&self) -> SessionState {
-        let life = *self.life.borrow();
+        let life = self.life.get();
         let over = !matches!(life.state, SessionState::Lost(_)) && self.clock().now() >= life.deadline();
         if over {
             self.lose(if life.failing { LossReason::StoreUnavailable } else { LossReason::Expired });
-            return self.life.borrow().state;
+            return self.life.get().state;
         }
         life.state
     }
@@ -272,7 +272,7 @@ impl Core {
 
     /// Ends the session here; the first reason stays.
     pub(crate) fn lose(&self, reason: LossReason) {
-        let lost = self.life.send_if_modified(|life| {
+        let lost = self.life.modify(|life| {
             let live = !matches!(life.state, SessionState::Lost(_));
             if live {
                 life.state = SessionState::Lost(reason);
@@ -289,21 +289,13 @@ impl Core {
     /// Completes when the session is lost. Only the task waits with a timer, so that ten thousand who wait for the loss
     /// cost nothing.
     pub(crate) async fn lost(&self) -> LossReason {
-        let mut life = self.life.subscribe();
-        loop {
-            life.mark_unchanged();
-            if let Some(reason) = self.loss() {
-                return reason;
-            }
-            // Fails only when `self` is gone.
-            let _ = life.changed().await;
-        }
+        self.life.find(|_| self.loss()).await
     }
 
     /// For the task: completes when the session is lost, by its deadline at the latest.
     async fn overdue(&self) -> LossReason {
         loop {
-            let deadline = self.life.borrow().deadline();
+            let deadline = self.life.get().deadline();
             tokio::select! {
                 biased;
                 reason = self.lost() => return reason,
@@ -314,7 +306,7 @@ impl Core {
 
     /// When the session ends in the store if it is not renewed: the last moment for work to have stopped.
     pub(crate) fn end(&self) -> Instant {
-        let life = *self.life.borrow();
+        let life = self.life.get();
         life.renewed + life.ttl
     }
 
@@ -324,7 +316,7 @@ impl Core {
             if let Some(reason) = self.loss() {
                 return Err(Error::session_lost(reason.to_string()));
             }
-            let now = *self.life.borrow();
+            let now = self.life.get();
             if now.deadline().since(self.clock().now()) >= least {
                 return Ok(());
             }
@@ -344,12 +336,12 @@ impl Core {
     }
 
     pub(crate) fn margin(&self) -> Duration {
-        self.life.borrow().margin
+        self.life.get().margin
     }
 
     /// Its life as the store granted it.
     pub(crate) fn ttl(&self) -> Duration {
-        self.life.borrow().ttl
+        self.life.get().ttl
     }
 
     /// Hands the session's task something to finish. Never fails and never blocks; it is dropped with the session,
@@ -383,7 +375,7 @@ impl Core {
         }
         let margin = self.options.margin_of(ttl, &self.store.limits());
         // Only a change of state wakes those who wait for the loss.
-        let recovered = self.life.send_if_modified(|life| {
+        let recovered = self.life.modify(|life| {
             let was = std::mem::replace(
                 life,
                 Life { state: SessionState::Live, renewed: sent, ttl, margin, failing: false },
@@ -398,7 +390,7 @@ impl Core {
     }
 
     fn suspect(&self, why: &dyn fmt::Display) {
-        let changed = self.life.send_if_modified(|life| {
+        let changed = self.life.modify(|life| {
             life.failing = true;
             let live = life.state == SessionState::Live;
             if live {

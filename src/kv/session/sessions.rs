@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
+use futures_util::future::{BoxFuture, Shared, WeakShared};
 
 use super::{Session, SessionOptions, SessionState};
 use crate::kv::{Clock, Error, Random, Result, SessionStore};
@@ -22,12 +22,13 @@ struct Inner {
     slot: Mutex<Slot>,
 }
 
-type Opening = Shared<BoxFuture<'static, Result<Session>>>;
+type Granting = BoxFuture<'static, Result<Session>>;
 
 enum Slot {
     Empty,
-    /// Several callers wait for one grant.
-    Opening(Opening),
+    /// Several callers wait for one grant. When all of them are dropped so is the request, and the next caller makes
+    /// another: one that nobody waited for may be old.
+    Opening(WeakShared<Granting>),
     Open(Session),
     Closed,
 }
@@ -42,7 +43,8 @@ impl Sessions {
 
     /// The live session; a new one, in one round trip, if there is none. Callers at the same time share one grant.
     ///
-    /// Fails when it cannot be opened, and after [`close`](Self::close). Cancel-safe.
+    /// Fails when it cannot be opened, and after [`close`](Self::close). Cancel-safe: dropped by all who wait for it, a
+    /// request leaves at most a session that nobody renews.
     pub async fn current(&self) -> Result<Session> {
         loop {
             let opening = match self.attempt()? {
@@ -53,7 +55,7 @@ impl Sessions {
             let mut slot = self.slot();
             match &*slot {
                 Slot::Closed => return Err(closed()),
-                Slot::Opening(now) if now.ptr_eq(&opening) => {
+                Slot::Opening(now) if now.upgrade().is_some_and(|now| now.ptr_eq(&opening)) => {
                     *slot = opened.clone().map_or(Slot::Empty, Slot::Open);
                 }
                 _ => {}
@@ -93,7 +95,9 @@ impl Sessions {
         match was {
             Slot::Open(session) => session.close().await,
             Slot::Opening(opening) => {
-                if let Ok(session) = opening.await {
+                if let Some(opening) = opening.upgrade()
+                    && let Ok(session) = opening.await
+                {
                     session.close().await;
                 }
             }
@@ -113,12 +117,17 @@ impl Sessions {
         let mut slot = self.slot();
         match &*slot {
             Slot::Closed => return Err(closed()),
-            Slot::Opening(opening) => return Ok(Attempt::Opening(opening.clone())),
             Slot::Open(session) if session.is_live() => return Ok(Attempt::Live(session.clone())),
+            Slot::Opening(opening) => {
+                if let Some(opening) = opening.upgrade() {
+                    return Ok(Attempt::Opening(opening));
+                }
+            }
             Slot::Open(_) | Slot::Empty => {}
         }
         let opening = Session::open_dyn(Arc::clone(&self.0.store), self.0.options.clone()).boxed().shared();
-        *slot = Slot::Opening(opening.clone());
+        // It has not been polled yet, so there is something to point to.
+        *slot = opening.downgrade().map_or(Slot::Empty, Slot::Opening);
         Ok(Attempt::Opening(opening))
     }
 
@@ -129,7 +138,7 @@ impl Sessions {
 
 enum Attempt {
     Live(Session),
-    Opening(Opening),
+    Opening(Shared<Granting>),
 }
 
 fn closed() -> Error {

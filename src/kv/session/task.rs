@@ -89,7 +89,7 @@ async fn keep(core: &Core) -> LossReason {
     let mut backoff = Backoff::new(core.clock(), core.random(), ttl / 60, ttl / 12);
     loop {
         let due = {
-            let life = core.life.borrow();
+            let life = core.life.get();
             life.renewed + life.ttl / 3
         };
         tokio::select! {

@@ -209,7 +209,7 @@ async fn callers_at_the_same_time_share_one_session_and_get_the_next_after_a_los
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_first_caller_does_not_lose_the_grant() {
+async fn a_request_that_all_gave_up_is_made_anew() {
     let store = Memory::new();
     store.freeze();
     let sessions = Sessions::new(&Arc::new(store.clone()), SessionOptions::new(TTL)).unwrap();
