@@ -172,7 +172,7 @@ async fn sweep<S: Coordinator + ?Sized>(store: Arc<S>, core: Arc<Core>, queue: Q
             Ok(()) if looked >= latest => return,
             Ok(()) => {}
             Err(error) => {
-                tracing::debug!(queue = %queue.key(), %error, "looking for a late place is tried again")
+                tracing::debug!(queue = %queue.key(), %error, "looking for a late place is tried again");
             }
         }
         backoff.pause().await;
