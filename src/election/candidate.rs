@@ -14,7 +14,7 @@ use super::standing::Standing;
 use super::{Leadership, Status, Term, announcement};
 use crate::kv::backoff::Backoff;
 use crate::kv::clock::until;
-use crate::kv::{BoxError, Clock, Coordinator, ErrorKind, Key, LossReason, Queue, Result, Sessions};
+use crate::kv::{BoxError, Clock, Coordinator, ErrorKind, Key, LossReason, Queue, Result, Sessions, bad};
 use crate::lock::{Held, acquire};
 
 /// How long work may take to stop when the term is resigned.
@@ -241,6 +241,9 @@ impl<S: Coordinator + ?Sized> Candidate<S> {
         } else {
             standing.leaving(leadership.fence());
             token.cancel();
+            if bad("released_before_work_stopped") {
+                leadership.guard().leave().await;
+            }
             let output = self.wind_down(held, matches!(end, End::Lost(_)), &mut work).await;
             match end {
                 End::Resigned(_, hold_off) => End::Resigned(output, hold_off),

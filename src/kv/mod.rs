@@ -46,6 +46,7 @@
 //! 13. A parent and its children can both hold values, bound or not; implicit parents are no entries.
 
 pub(crate) mod backoff;
+mod bad;
 #[cfg(feature = "testing")]
 pub mod chaos;
 pub(crate) mod clock;
@@ -73,6 +74,7 @@ mod traced;
 mod txn;
 mod watched;
 
+pub(crate) use bad::bad;
 pub use clock::{Clock, Instant, SystemClock};
 pub use entry::{Entry, Fence, SessionId, Version};
 pub use error::{BoxError, Error, ErrorKind, Outcome, Result};

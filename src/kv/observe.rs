@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
 use super::backoff::Backoff;
-use super::{Clock, Entry, Error, Event, Key, Random, Result, Scope, WatchStore};
+use super::{Clock, Entry, Error, Event, Key, Random, Result, Scope, WatchStore, bad};
 
 /// Watches for ever: whenever the store's stream ends, pauses and watches again.
 ///
@@ -67,7 +67,12 @@ impl View {
             Ok(Event::Delete(key)) => {
                 self.entries.remove(&key);
             }
-            Err(error) => self.stale = Some(error),
+            Err(error) => {
+                if bad("empty_view_on_error") {
+                    self.entries.clear();
+                }
+                self.stale = Some(error);
+            }
         }
     }
 

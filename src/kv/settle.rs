@@ -13,7 +13,7 @@ use super::backoff::Backoff;
 use super::session::Core;
 use super::{
     Consistency, Coordinator, Entered, Entry, Error, ErrorKind, LossReason, Outcome, Place, Queue, Result,
-    Session, Ticket, Txn, Write,
+    Session, Ticket, Txn, Write, bad,
 };
 
 /// The pauses between tries.
@@ -49,7 +49,7 @@ async fn entering<S: Coordinator + ?Sized>(
     store: Arc<S>,
     core: Arc<Core>,
     queue: Queue,
-    ticket: Ticket,
+    mut ticket: Ticket,
     value: Bytes,
     limit: usize,
 ) -> Result<Settled> {
@@ -64,8 +64,8 @@ async fn entering<S: Coordinator + ?Sized>(
             // The store said so before a renewal could: let all that hangs on it know, and the next try have another.
             core.lose(LossReason::Revoked);
         }
-        let unknown = error.outcome() == Outcome::Unknown;
-        doubtful |= unknown;
+        let unknown = error.outcome() == Outcome::Unknown && !bad("no_settle");
+        doubtful |= unknown && !bad("no_sweep");
         if !(unknown || doubtful && error.is_transient()) {
             if doubtful {
                 core.adopt(sweep(store, Arc::clone(&core), queue, ticket).boxed());
@@ -73,6 +73,9 @@ async fn entering<S: Coordinator + ?Sized>(
             return Err(error);
         }
         tracing::debug!(queue = %queue.key(), %error, "entering the queue is asked again");
+        if bad("retry_with_another_ticket") {
+            ticket = Ticket::new(ticket.mode(), core.random());
+        }
         tokio::select! {
             biased;
             reason = core.lost() => return Err(lost(reason, &queue)),
@@ -108,7 +111,9 @@ impl<S: Coordinator + ?Sized> Future for Entering<S> {
 
 impl<S: Coordinator + ?Sized> Drop for Entering<S> {
     fn drop(&mut self) {
-        let Some(call) = self.call.take().filter(|_| self.sent) else { return };
+        let Some(call) = self.call.take().filter(|_| self.sent && !bad("drop_forgets_request")) else {
+            return;
+        };
         let (store, core) = (Arc::clone(&self.store), Arc::clone(&self.core));
         self.core.adopt(
             async move {
@@ -141,6 +146,10 @@ pub(crate) async fn remove<S: Coordinator + ?Sized>(
     let mut backoff = backoff(&core);
     let mut asked_before = false;
     let removal = loop {
+        if bad("release_by_name") {
+            // The lock is free, whoever holds it.
+            let _ = store.delete_prefix(place.queue.key()).await;
+        }
         let txn = Txn::new().stands(&place.key, place.fence).delete(&place.key);
         match store.commit(txn).await {
             Ok(Write::Applied(_)) => break Removal::Removed,
@@ -149,6 +158,9 @@ pub(crate) async fn remove<S: Coordinator + ?Sized>(
             Ok(Write::Rejected(_)) => break Removal::Gone,
             Err(error) => {
                 asked_before |= error.outcome() == Outcome::Unknown;
+                if bad("release_once") {
+                    break Removal::Removed;
+                }
                 tracing::debug!(place = %place.key, %error, "removing the place is asked again");
                 backoff.pause().await;
             }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::kv::settle::{self, Removal, Settled};
 use crate::kv::{
     Coordinator, Entry, Error, ErrorKind, Event, Fence, LossReason, Place, Renewal, Result, Scope, Session,
-    Txn, Write, observe,
+    Txn, Write, bad, observe,
 };
 
 /// A place of ours: what it is worth, and how it is left. Whoever owns it must leave or abandon it.
@@ -82,7 +82,7 @@ impl<S: Coordinator + ?Sized> Held<S> {
     }
 
     fn lose(&self, reason: LossReason) {
-        if self.lost.set(reason).is_ok() {
+        if self.lost.set(reason).is_ok() && !bad("loss_not_told") {
             tracing::warn!(place = %self.place.key, fence = %self.place.fence, %reason, "the place was lost");
             self.lost_rung.notify_waiters();
         }
@@ -93,7 +93,8 @@ impl<S: Coordinator + ?Sized> Held<S> {
         if let Some(reason) = self.loss() {
             return Err(self.not_held(reason));
         }
-        let guarded = txn.guarded_by(&self.place.key, self.place.fence);
+        let guarded =
+            if bad("unguarded_write") { txn } else { txn.guarded_by(&self.place.key, self.place.fence) };
         let write = self.store.commit(guarded).await.inspect_err(|error| {
             if error.kind() == ErrorKind::SessionLost {
                 self.session.core().lose(LossReason::Revoked);
@@ -144,7 +145,7 @@ impl<S: Coordinator + ?Sized> Held<S> {
     /// Leaves the removal to the session's task. Neither blocks nor fails, nor needs a runtime.
     pub(crate) fn abandon(&self) {
         self.left.cancel();
-        if self.removed.swap(true, Ordering::AcqRel) {
+        if self.removed.swap(true, Ordering::AcqRel) || bad("drop_forgets_guard") {
             return;
         }
         let core = Arc::clone(self.session.core());
@@ -155,6 +156,9 @@ impl<S: Coordinator + ?Sized> Held<S> {
 
     /// Has the session's task watch the place, so that a deletion by somebody else is told.
     pub(crate) fn watch_place(self: &Arc<Self>) {
+        if bad("no_own_place_watch") {
+            return;
+        }
         let held = Arc::downgrade(self);
         let left = self.left.clone();
         let core = Arc::clone(self.session.core());

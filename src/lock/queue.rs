@@ -12,7 +12,7 @@ use crate::kv::backoff::Backoff;
 use crate::kv::settle;
 use crate::kv::{
     Coordinator, Error, ErrorKind, Event, LossReason, Mode, Outcome, PlaceRef, Queue, Result, Scope, Session,
-    Ticket,
+    Ticket, bad,
 };
 
 /// What came of a try.
@@ -39,10 +39,17 @@ pub(crate) async fn acquire<S: Coordinator + ?Sized>(
         loop {
             let Some(nearest) = ahead.first() else { return confirm(guard, before, highest) };
             let held = &guard.0;
-            tokio::select! {
-                biased;
-                reason = session.lost() => return Err(settle::lost(reason, queue)),
-                () = gone(held, nearest) => {}
+            if bad("waiter_deaf_to_session") {
+                gone(held, nearest).await;
+            } else {
+                tokio::select! {
+                    biased;
+                    reason = session.lost() => return Err(settle::lost(reason, queue)),
+                    () = gone(held, nearest) => {}
+                }
+            }
+            if bad("no_look_after_wait") {
+                return confirm(guard, before, highest);
             }
             match look(held).await? {
                 Some(now) => ahead = now,
@@ -116,6 +123,7 @@ async fn gone<S: Coordinator + ?Sized>(held: &Held<S>, ahead: &PlaceRef) {
     let mut events = held.store().watch(Scope::Key(ahead.key.clone()));
     while let Some(event) = events.next().await {
         let stands = match event {
+            Ok(Event::Snapshot(_)) if bad("wait_ignores_snapshot") => true,
             Ok(Event::Snapshot(entries)) => entries.iter().any(|entry| entry.fence == ahead.fence),
             Ok(Event::Put(entry)) => entry.fence == ahead.fence,
             Ok(Event::Delete(_)) => false,

@@ -13,7 +13,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::until;
-use super::{Clock, Error, ErrorKind, Instant, Outcome, Random, Result, SessionId, SessionStore, Watched};
+use super::{
+    Clock, Error, ErrorKind, Instant, Outcome, Random, Result, SessionId, SessionStore, Watched, bad,
+};
 
 pub use options::SessionOptions;
 pub use sessions::Sessions;
@@ -256,6 +258,9 @@ impl Core {
     pub(crate) fn state(&self) -> SessionState {
         let life = self.life.get();
         let over = !matches!(life.state, SessionState::Lost(_)) && self.clock().now() >= life.deadline();
+        if over && bad("late_renewal_revives") {
+            return SessionState::Lost(LossReason::Expired);
+        }
         if over {
             self.lose(if life.failing { LossReason::StoreUnavailable } else { LossReason::Expired });
             return self.life.get().state;
@@ -370,7 +375,7 @@ impl Core {
 
     /// Takes a good renewal into account. A late one never revives a lost session.
     fn renewed(&self, sent: Instant, ttl: Duration) -> bool {
-        if self.loss().is_some() {
+        if self.loss().is_some() && !bad("late_renewal_revives") {
             return false;
         }
         let margin = self.options.margin_of(ttl, &self.store.limits());

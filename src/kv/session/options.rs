@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::kv::{Clock, Error, Limits, Random, Result, SystemClock};
+use crate::kv::{Clock, Error, Limits, Random, Result, SystemClock, bad};
 
 /// How a session is kept: its life, its safety margin, its clock.
 #[derive(Clone, Debug)]
@@ -82,6 +82,9 @@ impl SessionOptions {
 
     /// The margin of a session that was granted `ttl`.
     pub(crate) fn margin_of(&self, ttl: Duration, limits: &Limits) -> Duration {
+        if bad("no_margin") {
+            return Duration::ZERO;
+        }
         self.margin.unwrap_or(ttl * limits.margin_percent / 100).min(ttl / 2)
     }
 }

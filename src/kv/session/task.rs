@@ -11,7 +11,7 @@ use futures_util::{FutureExt, StreamExt};
 use super::super::backoff::Backoff;
 use super::super::clock::until;
 use super::{Core, LossReason};
-use crate::kv::{Error, ErrorKind, Outcome, Renewal, Result};
+use crate::kv::{Error, ErrorKind, Outcome, Renewal, Result, bad};
 
 /// How long a session that ends here tries to tell the store.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ async fn run(core: Arc<Core>) {
     core.lose(reason);
     // A session that was lost is left to end in the store by itself: until then work has its margin to stop, and
     // registrations the time to be bound to the next session.
-    if reason == LossReason::Closed {
+    if reason == LossReason::Closed || bad("revoke_on_loss") {
         farewell(&core).await;
     }
 }
@@ -118,11 +118,13 @@ enum Wrong {
 /// One renewal; `None` when it went well. It counts from the moment before it was sent.
 async fn renew(core: &Core) -> Option<Wrong> {
     let sent = core.clock().now();
-    if core.loss().is_some() {
+    if core.loss().is_some() && !bad("late_renewal_revives") {
         return Some(Wrong::Late);
     }
     let ttl = core.ttl();
-    match until(&**core.clock(), sent + ttl / 6, core.store.renew(&core.id)).await {
+    let renewed = until(&**core.clock(), sent + ttl / 6, core.store.renew(&core.id)).await;
+    let sent = if bad("deadline_from_reply") { core.clock().now() } else { sent };
+    match renewed {
         Some(Ok(Renewal::Renewed { ttl })) => (!core.renewed(sent, ttl)).then_some(Wrong::Late),
         Some(Ok(Renewal::Lost)) => Some(Wrong::Gone),
         Some(Err(error)) if error.kind() == ErrorKind::SessionLost => Some(Wrong::Gone),
