@@ -29,8 +29,8 @@ use quorate::kv::Key;
 pub(crate) use explanation::Explanation;
 pub(crate) use history::{Found, History, Id, Operation, Reply};
 
-/// How many states of the search a history is worth, some seconds in a debug build. The histories of the tests
-/// take a few thousand.
+/// How many states of the search a history is worth, some seconds in a debug build. The good histories of the tests
+/// take fewer than five thousand.
 const BUDGET: usize = 500_000;
 
 /// How many more are spent on finding where a history without an order first goes wrong.

@@ -93,7 +93,7 @@ fn a_deleted_entry_that_stays_is_found() {
 fn a_version_given_twice_is_found() {
     let mut script = Script::default();
     script.alone(put("a"), written(1, 1));
-    script.alone(Operation::Delete, Reply::Deleted);
+    script.alone(put("b"), written(2, 1));
     let again = script.alone(put("a"), written(1, 1));
     script.fails_at(again);
 }
