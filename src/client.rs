@@ -342,8 +342,7 @@ mod tests {
                 (client.register(Instance::new("s", "", "10.0.0.1:80")).await.map(drop), "id"),
             ]
         };
-        let refusals =
-            tokio::time::timeout(Duration::from_mins(1), refusals).await.expect("nothing is sent");
+        let refusals = tokio::time::timeout(Duration::from_mins(1), refusals).await.expect("nothing is sent");
         for (refusal, named) in refusals {
             let error = refusal.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
