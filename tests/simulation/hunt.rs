@@ -8,7 +8,6 @@ use crate::world::History;
 
 /// One run of one seed.
 pub(crate) fn run(family: Family, seed: u64) -> History {
-    #[expect(clippy::expect_used, reason = "without a runtime nothing runs")]
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)

@@ -10,9 +10,11 @@
     clippy::cast_precision_loss,
     reason = "numbers here are small, or chance"
 )]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test program: it fails by panicking")]
 
 mod families;
 mod hunt;
+mod linearizable;
 mod world;
 
 use std::process::ExitCode;
@@ -53,5 +55,13 @@ fn trials() -> Vec<Trial> {
             },
         ));
     }
+    trials.extend(linearizable::tests::trials());
     trials
+}
+
+fn trial(name: &str, test: fn()) -> Trial {
+    Trial::test(name, move || {
+        test();
+        Ok(())
+    })
 }

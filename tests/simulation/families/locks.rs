@@ -62,8 +62,6 @@ pub(crate) async fn run(seed: u64, climate: Climate) -> History {
     finale(&world, users, all).await;
     history
 }
-
-#[expect(clippy::expect_used, reason = "the names are good")]
 fn lock(process: &Process, name: &str) -> Mutex<Link> {
     Mutex::new(&process.link, &process.sessions, name).expect("the names are good")
 }

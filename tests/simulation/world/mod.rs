@@ -80,7 +80,6 @@ impl World {
         );
         let link = Arc::new(link);
         let options = SessionOptions::new(TTL).clock(clock).random(random.clone()).owner(format!("p{name}"));
-        #[expect(clippy::expect_used, reason = "the options are good")]
         let sessions = Sessions::new(&link, options).expect("the options are good");
         Process { name, link, random, sessions }
     }
@@ -189,7 +188,6 @@ impl World {
 }
 
 /// The prefix of all that is quorate's own.
-#[expect(clippy::expect_used, reason = "it is a good key")]
 fn own() -> Key {
     Key::decode("_quorate").expect("it is a good key")
 }
