@@ -166,7 +166,8 @@ pub(crate) async fn remove<S: Coordinator + ?Sized>(
             }
         }
     };
-    if doubtful {
+    // If somebody else removed it, a request that arrived twice may have made it again.
+    if doubtful || removal == Removal::Gone {
         core.adopt(sweep(store, Arc::clone(&core), place.queue, place.ticket).boxed());
     }
     removal

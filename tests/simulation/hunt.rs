@@ -43,7 +43,7 @@ impl Found {
     }
 }
 
-/// `simulate [--family NAME] [--from K] [--seeds N] [--seed K]`
+/// `simulate [--family NAME] [--from K] [--seeds N] [--seed K] [--brief]`
 pub(crate) fn command(options: &[String]) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
@@ -54,6 +54,7 @@ pub(crate) fn command(options: &[String]) -> ExitCode {
     let number = |name: &str| option(name).and_then(|text| text.parse::<u64>().ok());
     let wanted = option("--family");
     let (from, seeds) = (number("--from").unwrap_or(0), number("--seeds").unwrap_or(2_000));
+    let brief = options.iter().any(|option| option == "--brief");
     let mut ok = true;
     for family in families::all().into_iter().filter(|family| wanted.is_none_or(|name| name == family.name)) {
         if let Some(seed) = number("--seed") {
@@ -64,6 +65,10 @@ pub(crate) fn command(options: &[String]) -> ExitCode {
         }
         match spread(family, from..from + seeds) {
             None => println!("{}: {seeds} seeds from {from}, no violation", family.name),
+            Some(found) if brief => {
+                println!("FOUND {} {}: {}", family.name, found.seed, found.what);
+                return ExitCode::FAILURE;
+            }
             Some(found) => {
                 println!("{}: seed {}: {}", family.name, found.seed, found.what);
                 eprintln!("{}", found.report());

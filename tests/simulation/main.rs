@@ -4,6 +4,7 @@
 //! cargo test --test simulation                                      # what CI runs
 //! scripts/simulate --seeds 200000 --from 0 [--family locks_mild]    # as many as you like
 //! scripts/simulate --seed 4711 --family locks_mild                  # one, with its history
+//! scripts/simulate --bad                                            # the known-bad variants, each of which is caught
 //! ```
 #![expect(
     clippy::cast_possible_truncation,
@@ -15,6 +16,7 @@
 mod families;
 mod hunt;
 mod linearizable;
+mod switches;
 mod world;
 
 use std::process::ExitCode;
@@ -27,8 +29,10 @@ const TRIALS: u64 = 8;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(("simulate", options)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        return hunt::command(options);
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["simulate", ..] => return hunt::command(&arguments[1..]),
+        ["hunt"] => return switches::hunt(SEEDS),
+        _ => {}
     }
     libtest_mimic::run(&Arguments::from_args(), trials()).exit_code()
 }

@@ -187,7 +187,10 @@ impl User {
     /// Works under the lock for a while, or until it is lost.
     async fn hold(&self, nth: usize, guard: &Guard<Link>) {
         let key = format!("data/{}", LOCKS[nth]);
+        let mut over = false;
         for _ in 0..self.process.random.below(1..8) {
+            must!(self.history, !(over && guard.is_held()), "{} holds again what it had lost", self.name);
+            over |= !guard.is_held();
             self.believes(nth, guard).await;
             match guard.put(key.as_str(), guard.fence().to_string()).await {
                 Ok(_) => {}

@@ -22,6 +22,11 @@ use super::clock::ProcessClock;
 /// How long a client waits for a reply.
 const TIMEOUT: Duration = Duration::from_millis(800);
 
+/// How much later something arrives that took `usual` on another day.
+fn late(usual: Duration) -> Duration {
+    (20 * usual).min(Duration::from_secs(2))
+}
+
 /// What may happen to requests, as one in so many; 0 is never.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weather {
@@ -135,7 +140,7 @@ impl Link {
         let (silent, double) =
             (self.one_in(|weather| weather.lose_reply), self.one_in(|weather| weather.double));
         let held_up = self.one_in(|weather| weather.hold_up);
-        tokio::time::sleep(if held_up { TIMEOUT + 20 * there } else { there }).await;
+        tokio::time::sleep(if held_up { TIMEOUT + late(there) } else { there }).await;
         if lost || self.is_cut() {
             // Its sender is not told, and waits until its patience ends.
             return reply.closed().await;
@@ -145,7 +150,7 @@ impl Link {
         let silent = silent || self.is_cut();
         if double {
             // Once there was an answer, nothing of the request arrives any more: that is line 9 of the contract.
-            tokio::time::sleep(if silent { 20 * back } else { Duration::ZERO }).await;
+            tokio::time::sleep(if silent { late(back) } else { Duration::ZERO }).await;
             drop(request(self.0.server.clone()).await);
         }
         if silent {

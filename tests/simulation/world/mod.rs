@@ -88,7 +88,7 @@ impl World {
     fn weather(&self) -> Weather {
         let one_in = |of: u32| if self.random.one_in(2) { 0 } else { of };
         Weather {
-            slow: Duration::from_millis([2, 20, 100][self.random.below(0..3)]),
+            slow: Duration::from_millis([2, 20, 100, 600][self.random.below(0..4)]),
             lose_request: one_in(30),
             lose_reply: one_in(15),
             double: one_in(20),
