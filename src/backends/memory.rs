@@ -113,7 +113,10 @@ impl Memory {
 
     /// Loses everything, as a server does that comes back with an empty disk: revisions start again.
     pub fn wipe(&self) {
-        *self.world.lock() = State::default();
+        let mut state = self.world.lock();
+        // Servers draw their sessions' names by chance, so they do not come again.
+        *state = State { granted: state.granted, ..State::default() };
+        drop(state);
         self.cut_watches();
     }
 

@@ -23,6 +23,7 @@ const SWITCHES: &[(&str, &str)] = &[
     ("release_by_name", "a release frees the lock, whoever holds it"),
     ("release_once", "a release that failed is not tried again"),
     ("unguarded_write", "a guarded write does not check the place"),
+    ("fence_not_checked", "a fence below one that was seen before is taken for good"),
     ("no_own_place_watch", "a holder does not watch its own place"),
     ("loss_not_told", "those who wait for the loss of a place are not woken"),
     ("released_before_work_stopped", "a leader resigns first, and stops its work then"),

@@ -17,7 +17,7 @@ const LOCKS: [&str; 2] = ["a", "b/c"];
 const USERS: usize = 2;
 
 /// What the oracle knows of the grants so far.
-type Grants = Arc<StdMutex<BTreeMap<&'static str, Vec<Fence>>>>;
+type Grants = Arc<StdMutex<BTreeMap<(usize, &'static str), Vec<Fence>>>>;
 
 #[derive(Clone)]
 struct User {
@@ -36,7 +36,9 @@ pub(crate) async fn run(seed: u64, climate: Climate) -> History {
     let history = world.history.clone();
     let mut watching = JoinSet::new();
     world.record(&mut watching);
-    watching.spawn(data_never_goes_back(world.server.clone(), history.clone()));
+    if climate != Climate::Wiped {
+        watching.spawn(data_never_goes_back(world.server.clone(), history.clone()));
+    }
     let stop = CancellationToken::new();
     let mut users = JoinSet::new();
     let mut all = Vec::new();
@@ -59,7 +61,12 @@ pub(crate) async fn run(seed: u64, climate: Climate) -> History {
     }
     world.trouble().await;
     stop.cancel();
-    finale(&world, users, all).await;
+    if climate == Climate::Wiped {
+        // A process that has seen larger fences refuses all others, and rightly: there is no good end to wait for.
+        users.shutdown().await;
+    } else {
+        finale(&world, users, all).await;
+    }
     history
 }
 fn lock(process: &Process, name: &str) -> Mutex<Link> {
@@ -79,8 +86,8 @@ async fn finale(world: &World, mut users: JoinSet<()>, all: Vec<User>) {
         user.last_turn().await;
     }
     empties(world, TTL / 2, "the last guards were dropped").await;
-    for process in &world.processes {
-        process.sessions.close().await;
+    for user in all.iter().step_by(USERS) {
+        user.close_while_waiting().await;
     }
     let sessions = tokio::time::timeout(3 * TTL, async {
         while !world.server.sessions().is_empty() {
@@ -141,7 +148,8 @@ impl User {
             _ => self.wait(nth).await.map(Some),
         };
         taken.unwrap_or_else(|error| {
-            let expected = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::SessionLost);
+            let wiped = self.climate == Climate::Wiped && error.kind() == ErrorKind::FenceRegression;
+            let expected = wiped || matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::SessionLost);
             must!(self.history, expected, "{} got {error}", self.name);
             None
         })
@@ -169,12 +177,16 @@ impl User {
     async fn granted(&self, nth: usize, guard: &Guard<Link>) {
         let (name, fence) = (LOCKS[nth], guard.fence());
         say!(self.history, "{} holds {name} with fence {fence}", self.name);
+        // What was granted by a store that has lost all since, is no longer anywhere in its order.
         let ahead = self.places(nth).await.into_iter().find(|entry| entry.fence < fence);
-        must!(self.history, ahead.is_none(), "{} was granted {name}, but {ahead:?} stands ahead", self.name);
+        let first = ahead.is_none() || self.climate == Climate::Wiped;
+        must!(self.history, first, "{} was granted {name}, but {ahead:?} stands ahead", self.name);
         let mut grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = grants.entry(name).or_default();
+        // Of a store that loses its data, each process can tell only what it has seen itself.
+        let process = if self.climate == Climate::Wiped { self.process.name } else { usize::MAX };
+        let before = grants.entry((process, name)).or_default();
         must!(self.history, !before.contains(&fence), "fence {fence} of {name} was granted twice");
-        if self.climate == Climate::Mild {
+        if self.climate != Climate::Wild {
             must!(
                 self.history,
                 before.iter().all(|old| *old < fence),
@@ -215,7 +227,7 @@ impl User {
 
     /// Whoever believes that it holds must be right, while the store and the clocks keep their word.
     async fn believes(&self, nth: usize, guard: &Guard<Link>) {
-        if self.climate == Climate::Wild || !guard.is_held() {
+        if self.climate != Climate::Mild || !guard.is_held() {
             return;
         }
         let stands = self.places(nth).await.iter().any(|entry| entry.fence == guard.fence());
@@ -234,7 +246,7 @@ impl User {
             _ => Some(guard.release().await),
         };
         say!(self.history, "{} gives back {} of fence {fence}: {release:?}", self.name, LOCKS[nth]);
-        if release == Some(Release::Released) {
+        if release == Some(Release::Released) && self.climate != Climate::Wiped {
             let stands = self.places(nth).await.iter().any(|entry| entry.fence == fence);
             must!(
                 self.history,
@@ -271,6 +283,23 @@ impl User {
             let told = tokio::time::timeout(Duration::from_secs(1), guard.lost()).await;
             must!(self.history, told.is_ok(), "{} is not told that its place was deleted", self.name);
         }
+    }
+
+    /// Closes the session while it holds a lock, and while somebody waits for that lock with it.
+    async fn close_while_waiting(&self) {
+        let Ok(held) = self.lock_in_calm(0).await else {
+            return self.history.violation(format_args!("{} cannot lock a last time", self.name));
+        };
+        let waiting = tokio::spawn({
+            let lock = self.locks[0].clone();
+            async move { lock.lock().await.map(drop) }
+        });
+        self.process.think(50).await;
+        self.process.sessions.close().await;
+        must!(self.history, !held.is_held(), "{} closed its session and holds on", self.name);
+        let waited = tokio::time::timeout(Duration::from_secs(1), waiting).await;
+        let refused = matches!(&waited, Ok(Ok(Err(error))) if error.kind() == ErrorKind::SessionLost);
+        must!(self.history, refused, "{} waits with a session that was closed: {waited:?}", self.name);
     }
 
     /// A session that was lost just now is one more try.

@@ -25,6 +25,11 @@ pub(crate) fn all() -> Vec<Family> {
             run: |seed, climate| Box::pin(locks::run(seed, climate)),
         },
         Family {
+            name: "locks_wiped",
+            climate: Climate::Wiped,
+            run: |seed, climate| Box::pin(locks::run(seed, climate)),
+        },
+        Family {
             name: "locks_wild",
             climate: Climate::Wild,
             run: |seed, climate| Box::pin(locks::run(seed, climate)),

@@ -28,6 +28,8 @@ pub(crate) enum Climate {
     Mild,
     /// Operators delete and end what they like, the store ends sessions early, and clocks run at any rate.
     Wild,
+    /// As wild, and now and then the store loses all it had and starts its revisions again.
+    Wiped,
 }
 
 /// Everything of one run.
@@ -66,7 +68,7 @@ impl World {
         let percent = match self.climate {
             // The margin is a tenth of the ttl: a clock may lose that much over one ttl.
             Climate::Mild => random.below(92..150),
-            Climate::Wild => random.below(50..200),
+            Climate::Wild | Climate::Wiped => random.below(50..200),
         };
         let offset = Duration::from_secs(random.below(0..1_000_000) as u64);
         let forgets =
@@ -135,8 +137,12 @@ impl World {
                     self.server.cut_watches();
                     self.processes.iter().for_each(|process| process.link.cut_watches());
                 }
-                _ if self.climate == Climate::Wild => self.operate().await,
-                _ => {}
+                _ if self.climate == Climate::Mild => {}
+                _ if self.climate == Climate::Wiped && self.random.one_in(2) => {
+                    say!(self.history, "the store comes back empty");
+                    self.server.wipe();
+                }
+                _ => self.operate().await,
             }
         }
         drop(tasks);
