@@ -1,5 +1,6 @@
 //! What the processes of a world do, and what must hold while they do it and afterwards.
 
+pub(crate) mod discovery;
 pub(crate) mod elections;
 pub(crate) mod locks;
 
@@ -24,6 +25,8 @@ pub(crate) fn all() -> Vec<Family> {
         family("locks_wild", Climate::Wild, |seed, climate| Box::pin(locks::run(seed, climate))),
         family("elections_mild", Climate::Mild, |seed, climate| Box::pin(elections::run(seed, climate))),
         family("elections_wild", Climate::Wild, |seed, climate| Box::pin(elections::run(seed, climate))),
+        family("discovery_mild", Climate::Mild, |seed, climate| Box::pin(discovery::run(seed, climate))),
+        family("discovery_wild", Climate::Wild, |seed, climate| Box::pin(discovery::run(seed, climate))),
     ]
 }
 
