@@ -274,6 +274,8 @@ impl Books {
                 tracked.standing =
                     entry.session.clone().map(|session| Standing { version: entry.version, session, number });
                 if let Some(number) = number.filter(|_| entry.session == self.session) {
+                    // From here on it comes back after any loss, whatever became of the commit that put it.
+                    tracked.acknowledged = true;
                     tracked.record.acknowledge(number);
                 }
                 self.agenda.commit.insert(key.clone());

@@ -224,6 +224,11 @@ impl<S: Coordinator + ?Sized> Candidate<S> {
         Fut: Future<Output = T>,
     {
         let (standing, held) = (&self.standing, leadership.guard().held());
+        // What is over before it began, as after a pause of the process, must not even begin: others may lead.
+        if let Some(reason) = held.loss() {
+            leadership.resign().await;
+            return End::Lost(reason);
+        }
         let _serving = standing.serve(leadership.fence());
         let term = leadership.term();
         let token = term.stop().clone();

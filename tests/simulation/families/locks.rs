@@ -98,7 +98,7 @@ async fn finale(world: &World, mut users: JoinSet<()>, all: Vec<User>) {
     must!(history, world.standing().await.is_empty(), "entries outlive their sessions");
 }
 
-async fn empties(world: &World, patience: Duration, why: &str) {
+pub(super) async fn empties(world: &World, patience: Duration, why: &str) {
     let emptied = tokio::time::timeout(patience, async {
         while !world.standing().await.is_empty() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -109,7 +109,7 @@ async fn empties(world: &World, patience: Duration, why: &str) {
 }
 
 /// Guarded writes land in the order of their fences.
-async fn data_never_goes_back(server: quorate::backends::Memory, history: History) {
+pub(super) async fn data_never_goes_back(server: quorate::backends::Memory, history: History) {
     let Ok(data) = Key::new("data") else { return };
     let mut events = server.watch(Scope::Prefix(data));
     let mut highest = BTreeMap::new();

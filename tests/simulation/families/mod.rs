@@ -1,5 +1,7 @@
 //! What the processes of a world do, and what must hold while they do it and afterwards.
 
+pub(crate) mod discovery;
+pub(crate) mod elections;
 pub(crate) mod locks;
 
 use std::pin::Pin;
@@ -14,27 +16,25 @@ use crate::world::{Climate, History};
 pub(crate) struct Family {
     pub(crate) name: &'static str,
     pub(crate) climate: Climate,
-    pub(crate) run: fn(u64, Climate) -> BoxFuture<'static, History>,
+    pub(crate) run: Run,
 }
 
 pub(crate) fn all() -> Vec<Family> {
     vec![
-        Family {
-            name: "locks_mild",
-            climate: Climate::Mild,
-            run: |seed, climate| Box::pin(locks::run(seed, climate)),
-        },
-        Family {
-            name: "locks_wiped",
-            climate: Climate::Wiped,
-            run: |seed, climate| Box::pin(locks::run(seed, climate)),
-        },
-        Family {
-            name: "locks_wild",
-            climate: Climate::Wild,
-            run: |seed, climate| Box::pin(locks::run(seed, climate)),
-        },
+        family("locks_mild", Climate::Mild, |seed, climate| Box::pin(locks::run(seed, climate))),
+        family("locks_wiped", Climate::Wiped, |seed, climate| Box::pin(locks::run(seed, climate))),
+        family("locks_wild", Climate::Wild, |seed, climate| Box::pin(locks::run(seed, climate))),
+        family("elections_mild", Climate::Mild, |seed, climate| Box::pin(elections::run(seed, climate))),
+        family("elections_wild", Climate::Wild, |seed, climate| Box::pin(elections::run(seed, climate))),
+        family("discovery_mild", Climate::Mild, |seed, climate| Box::pin(discovery::run(seed, climate))),
+        family("discovery_wild", Climate::Wild, |seed, climate| Box::pin(discovery::run(seed, climate))),
     ]
+}
+
+type Run = fn(u64, Climate) -> BoxFuture<'static, History>;
+
+fn family(name: &'static str, climate: Climate, run: Run) -> Family {
+    Family { name, climate, run }
 }
 
 /// Polls a future so often at most, and is done with it then, whether it is or not.

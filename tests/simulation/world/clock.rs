@@ -23,6 +23,8 @@ pub(crate) struct ProcessClock {
 struct Paused {
     since: Option<Duration>,
     before: Duration,
+    /// When it was last resumed.
+    until: Duration,
 }
 
 impl ProcessClock {
@@ -48,6 +50,7 @@ impl ProcessClock {
         let mut paused = self.paused();
         if let Some(since) = paused.since.take() {
             paused.before += self.origin.elapsed().saturating_sub(since);
+            paused.until = self.origin.elapsed();
         }
         drop(paused);
         self.pauses.set(false);
@@ -56,6 +59,17 @@ impl ProcessClock {
     /// Completes while the process runs.
     pub(crate) async fn awake(&self) {
         self.pauses.find(|paused| (!paused).then_some(())).await;
+    }
+
+    /// For how long, in the world's time, the process has been running; `None` while it is paused.
+    pub(crate) fn running_for(&self) -> Option<Duration> {
+        let paused = self.paused();
+        paused.since.is_none().then(|| self.origin.elapsed().saturating_sub(paused.until))
+    }
+
+    /// How much of its own time passes in a second of the world's.
+    pub(crate) fn rate(&self) -> f64 {
+        self.rate
     }
 
     fn paused(&self) -> MutexGuard<'_, Paused> {

@@ -41,6 +41,12 @@ impl History {
         self.book().violation.get_or_insert(what);
     }
 
+    /// Whether this was said in this very moment.
+    pub(crate) fn said_now(&self, what: &str) -> bool {
+        let line = format!("{:>9.3} {what}", self.now().as_secs_f64());
+        self.book().lines.iter().rev().take(100).any(|said| *said == line)
+    }
+
     pub(crate) fn found(&self) -> Option<String> {
         self.book().violation.clone()
     }
