@@ -55,6 +55,7 @@ fn trials() -> Vec<Trial> {
             },
         ));
     }
+    trials.extend(families::registers::trials());
     trials.extend(linearizable::tests::trials());
     trials
 }

@@ -1,6 +1,8 @@
 //! What the processes of a world do, and what must hold while they do it and afterwards.
 
 pub(crate) mod locks;
+mod recorded;
+pub(crate) mod registers;
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -28,6 +30,12 @@ pub(crate) fn all() -> Vec<Family> {
             name: "locks_wild",
             climate: Climate::Wild,
             run: |seed, climate| Box::pin(locks::run(seed, climate)),
+        },
+        // No sessions are at stake here, and no margins: the wild clocks are trouble enough, and one climate will do.
+        Family {
+            name: "registers_wild",
+            climate: Climate::Wild,
+            run: |seed, climate| Box::pin(registers::run(seed, climate)),
         },
     ]
 }
