@@ -59,6 +59,7 @@ fn trials() -> Vec<Trial> {
             },
         ));
     }
+    trials.extend(families::registers::trials());
     trials.extend(linearizable::tests::trials());
     trials
 }

@@ -3,6 +3,8 @@
 pub(crate) mod discovery;
 pub(crate) mod elections;
 pub(crate) mod locks;
+mod recorded;
+pub(crate) mod registers;
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -28,6 +30,8 @@ pub(crate) fn all() -> Vec<Family> {
         family("elections_wild", Climate::Wild, |seed, climate| Box::pin(elections::run(seed, climate))),
         family("discovery_mild", Climate::Mild, |seed, climate| Box::pin(discovery::run(seed, climate))),
         family("discovery_wild", Climate::Wild, |seed, climate| Box::pin(discovery::run(seed, climate))),
+        // No sessions are at stake here, and no margins: the wild clocks are trouble enough, and one climate will do.
+        family("registers", Climate::Wild, |seed, climate| Box::pin(registers::run(seed, climate))),
     ]
 }
 

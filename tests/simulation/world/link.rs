@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -67,6 +68,7 @@ struct Inner {
     weather: Watched<Weather>,
     /// Whether the network is cut, and how often watches were.
     cut: Watched<(bool, u64)>,
+    doubled: AtomicU64,
 }
 
 type Request<T> = Arc<dyn Fn(Memory) -> BoxFuture<'static, Result<T>> + Send + Sync>;
@@ -74,7 +76,7 @@ type Request<T> = Arc<dyn Fn(Memory) -> BoxFuture<'static, Result<T>> + Send + S
 impl Link {
     pub(crate) fn new(server: Memory, clock: Arc<ProcessClock>, random: Random, weather: Weather) -> Self {
         let (weather, cut) = (Watched::new(weather), Watched::new((false, 0)));
-        Self(Arc::new(Inner { server, clock, random, weather, cut }))
+        Self(Arc::new(Inner { server, clock, random, weather, cut, doubled: AtomicU64::new(0) }))
     }
 
     pub(crate) fn clock(&self) -> &Arc<ProcessClock> {
@@ -98,6 +100,11 @@ impl Link {
     pub(crate) fn cut_watches(&self) {
         let (cut, times) = self.0.cut.get();
         self.0.cut.set((cut, times + 1));
+    }
+
+    /// How many requests were delivered twice so far. A request that is answered is counted before its answer is.
+    pub(crate) fn doubled(&self) -> u64 {
+        self.0.doubled.load(Ordering::Relaxed)
     }
 
     fn is_cut(&self) -> bool {
@@ -149,6 +156,7 @@ impl Link {
         tokio::time::sleep(back).await;
         let silent = silent || self.is_cut();
         if double {
+            self.0.doubled.fetch_add(1, Ordering::Relaxed);
             // Once there was an answer, nothing of the request arrives any more: that is line 9 of the contract.
             tokio::time::sleep(if silent { late(back) } else { Duration::ZERO }).await;
             drop(request(self.0.server.clone()).await);
