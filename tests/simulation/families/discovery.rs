@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Dropping;
 use super::locks::empties;
-use crate::world::{Climate, History, Link, Process, TTL, Weather, World, must, say, standing};
+use crate::world::{Climate, History, Link, Process, ProcessClock, TTL, Weather, World, must, say, standing};
 
 const SERVICES: [&str; 2] = ["api", "web"];
 const SLOTS: usize = 3;
@@ -90,7 +90,7 @@ impl Anchors {
 #[expect(clippy::expect_used, reason = "the names are good")]
 fn observe(process: &Process) -> [Observer; 2] {
     SERVICES.map(|service| {
-        let clock: Arc<dyn Clock> = process.link.clock().clone();
+        let clock = Arc::<ProcessClock>::clone(process.link.clock()) as Arc<dyn Clock>;
         let provider = StoreProvider::new(&process.link, service).expect("the name is good");
         let provider = provider.with(Arc::clone(&clock), process.random.clone());
         let members = Members::with(provider, clock, process.random.clone()).expect("there is a runtime");

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::locks::{data_never_goes_back, empties};
-use crate::world::{Climate, History, Link, Process, TTL, World, must, say, standing};
+use crate::world::{Climate, History, Link, Process, ProcessClock, TTL, World, must, say, standing};
 
 const NAME: &str = "chief";
 /// How long a process that was just resumed, or a store that just let go, has until others may count on it.
@@ -28,8 +28,16 @@ struct Work {
     ended: Option<Duration>,
 }
 
+/// Nothing yet, or who leads.
+#[derive(Clone, Debug, Default, PartialEq)]
+enum Heard {
+    #[default]
+    Nothing,
+    Leader(Option<Leader>),
+}
+
 /// What a follower was told last.
-type Told = Arc<Mutex<Option<Option<Leader>>>>;
+type Told = Arc<Mutex<Heard>>;
 
 #[derive(Clone)]
 struct Actor {
@@ -129,7 +137,10 @@ async fn finale(world: &World, actors: &[Actor], mut running: JoinSet<()>) {
     must!(history, world.standing().await.is_empty(), "entries outlive their sessions");
 }
 
-async fn becomes<Fut: Future<Output = bool>>(patience: Duration, condition: impl Fn() -> Fut) -> bool {
+async fn becomes<Fut>(patience: Duration, condition: impl Fn() -> Fut + Send + Sync) -> bool
+where
+    Fut: Future<Output = bool> + Send,
+{
     let holds = async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -165,11 +176,11 @@ async fn leader_of(actors: &[&Actor]) -> Option<usize> {
 /// Whether all followers were told what is true.
 async fn agree(actors: &[Actor]) -> bool {
     let Some(first) = actors.first() else { return true };
-    let truth = first.truth().await;
-    told(actors).into_iter().all(|told| told.as_ref() == Some(&truth))
+    let truth = Heard::Leader(first.truth().await);
+    told(actors).into_iter().all(|told| told == truth)
 }
 
-fn told(actors: &[Actor]) -> Vec<Option<Option<Leader>>> {
+fn told(actors: &[Actor]) -> Vec<Heard> {
     let told = |actor: &Actor| actor.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
     actors.iter().map(told).collect()
 }
@@ -198,7 +209,7 @@ impl Actor {
             .data("at first")
             .grace(Duration::from_millis([50, 500, 5_000][process.random.below(0..3)]))
             .hold_off(Duration::from_millis(50), Duration::from_millis(400));
-        let clock: Arc<dyn Clock> = process.link.clock().clone();
+        let clock = Arc::<ProcessClock>::clone(process.link.clock()) as Arc<dyn Clock>;
         let follower = Follower::new(&process.link, NAME).expect("the name is good");
         Self {
             process: process.clone(),
@@ -229,7 +240,7 @@ impl Actor {
     async fn follow(self) {
         let mut leaders = self.follower.leaders();
         while let Some(leader) = leaders.next().await {
-            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(leader);
+            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Heard::Leader(leader);
         }
     }
 
