@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::Status;
 use super::record::{Record, Wanted};
 use crate::kv::{
-    Clock, Entry, Error, Event, Instant, Key, Limits, Outcome, Rejection, SessionId, Txn, Version,
+    Clock, Entry, Error, Event, Instant, Key, Limits, Outcome, Rejection, SessionId, Txn, Version, bad,
 };
 
 /// How many sessions before the current one are known as ours.
@@ -233,7 +233,9 @@ impl Books {
                 if !tracked.displaced {
                     tracked.record.set_status(Status::Reconnecting);
                 }
-                self.agenda.look.insert(key.clone());
+                if !bad("rebinding_forgotten") {
+                    self.agenda.look.insert(key.clone());
+                }
             } else {
                 self.agenda.commit.insert(key.clone());
             }
@@ -326,7 +328,7 @@ impl Books {
             Some(entry) => tracked.standing.as_ref().is_some_and(|own| own.version == entry.version),
             None => tracked.standing.is_none() && !tracked.displaced,
         };
-        if settled && !known {
+        if settled && !known && !bad("registration_not_watched") {
             self.agenda.look.insert(key.clone());
         }
     }

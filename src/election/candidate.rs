@@ -225,7 +225,7 @@ impl<S: Coordinator + ?Sized> Candidate<S> {
     {
         let (standing, held) = (&self.standing, leadership.guard().held());
         // What is over before it began, as after a pause of the process, must not even begin: others may lead.
-        if let Some(reason) = held.loss() {
+        if let Some(reason) = held.loss().filter(|_| !bad("work_begins_when_lost")) {
             leadership.resign().await;
             return End::Lost(reason);
         }

@@ -26,6 +26,9 @@ const SWITCHES: &[(&str, &str)] = &[
     ("fence_not_checked", "a fence below one that was seen before is taken for good"),
     ("no_own_place_watch", "a holder does not watch its own place"),
     ("loss_not_told", "those who wait for the loss of a place are not woken"),
+    ("work_begins_when_lost", "work begins in a term that was lost before it began"),
+    ("rebinding_forgotten", "a registration is not put again after a loss of its session"),
+    ("registration_not_watched", "a registration that somebody deletes is not put again"),
     ("released_before_work_stopped", "a leader resigns first, and stops its work then"),
     ("empty_view_on_error", "a view forgets all it knows when its watch fails"),
 ];
