@@ -45,7 +45,7 @@ impl Found {
 
 /// `simulate [--family NAME] [--from K] [--seeds N] [--seed K] [--brief]`
 pub(crate) fn command(options: &[String]) -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "off".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
     let option = |name: &str| {
         let at = options.iter().position(|option| option == name)?;
