@@ -88,7 +88,7 @@ impl<S: Coordinator + ?Sized> Candidate<S> {
     }
 
     /// How long work may take to stop when a term is resigned or the candidate stopped, before it is dropped. 5 s by
-    /// default. When a term is *lost*, work has the session's margin at most.
+    /// default. When a term is *lost*, work has half of the session's margin at most.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
@@ -262,8 +262,8 @@ impl<S: Coordinator + ?Sized> Candidate<S> {
         end
     }
 
-    /// Waits for work that was told to stop: until the session ends in the store if the term is lost, within the grace
-    /// if it is not.
+    /// Waits for work that was told to stop: for half of the margin if the term is lost, since the other half is for a
+    /// clock that is slower than the store's; within the grace if it is not.
     async fn wind_down<F: Future + Unpin>(
         &self,
         held: &Held<S>,
@@ -280,7 +280,8 @@ impl<S: Coordinator + ?Sized> Candidate<S> {
             }
         }
         let core = held.session().core();
-        let bound = core.end().min(clock.now() + core.margin());
+        let margin = core.margin() / 2;
+        let bound = (core.end() - margin).min(clock.now() + margin);
         until(&**clock, bound, work).await
     }
 

@@ -347,7 +347,7 @@ impl Actor {
         let _working = Working::begin(&self, &term);
         let random = &self.process.random;
         // The margin is there for slow clocks as well as for work that does not heed its token: not for both at once.
-        let slow = self.process.link.clock().rate() < 1.0 && self.climate == Climate::Mild;
+        let slow = self.process.link.clock().rate() < 0.95 && self.climate == Climate::Mild;
         let manner = match random.below(0..9) {
             _ if self.calm.is_cancelled() => Manner::Heeds,
             0..=2 if !slow => Manner::Ignores,

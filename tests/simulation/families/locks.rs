@@ -287,7 +287,7 @@ impl User {
 
     /// Closes the session while it holds a lock, and while somebody waits for that lock with it.
     async fn close_while_waiting(&self) {
-        let Ok(held) = self.lock_in_calm(0).await else {
+        let Ok(Ok(held)) = tokio::time::timeout(4 * TTL, self.lock_in_calm(0)).await else {
             return self.history.violation(format_args!("{} cannot lock a last time", self.name));
         };
         let waiting = tokio::spawn({
