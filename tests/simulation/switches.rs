@@ -43,7 +43,7 @@ pub(crate) fn hunt(seeds: u64) -> ExitCode {
     let mut missed = Vec::new();
     for (switch, _) in SWITCHES {
         match first(switch, seeds) {
-            Some((seed, what)) => println!("| `{switch}` | {seed} | {what} |"),
+            Some((seed, what)) => println!("| `{switch}` | {seed} | `{what}` |"),
             None => missed.push(switch),
         }
     }
@@ -68,5 +68,6 @@ fn first(switch: &str, seeds: u64) -> Option<(String, String)> {
     let text = String::from_utf8_lossy(&run.stdout);
     let found = text.lines().find_map(|line| line.strip_prefix("FOUND "))?;
     let (seed, what) = found.split_once(": ")?;
-    Some((seed.to_owned(), what.replace('|', "\\|")))
+    let (family, seed) = seed.split_once(' ')?;
+    Some((format!("`{family}` {seed}"), what.replace('|', "\\|")))
 }
