@@ -91,7 +91,4 @@ pub use session::{LossReason, Session, SessionOptions, SessionState, Sessions};
 pub use store::{Consistency, Coordinator, Grant, QueueStore, Renewal, SessionStore, Store, WatchStore};
 pub use traced::Traced;
 pub use txn::{Check, Put, Rejection, Txn, Write};
-#[cfg(feature = "testing")]
 pub use watched::Watched;
-#[cfg(not(feature = "testing"))]
-pub(crate) use watched::Watched;
