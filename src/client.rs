@@ -137,19 +137,18 @@ impl fmt::Debug for Client {
 }
 
 /// A client to be.
-#[derive(Debug)]
 #[must_use = "it connects when told to"]
 pub struct ClientBuilder {
     source: Source,
     schemes: Schemes,
     namespace: Key,
+    password: Option<String>,
     ttl: Option<Duration>,
     margin: Option<Duration>,
     id: Option<String>,
     options: SessionOptions,
 }
 
-#[derive(Debug)]
 enum Source {
     Url(String),
     Store(Arc<dyn Coordinator>),
@@ -161,6 +160,7 @@ impl ClientBuilder {
             source,
             schemes: Schemes::default(),
             namespace: Key::root(),
+            password: None,
             ttl: None,
             margin: None,
             id: None,
@@ -183,6 +183,13 @@ impl ClientBuilder {
     /// Who this client is, as others see it; see [`SessionOptions::owner`].
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
+        self
+    }
+
+    /// The password of the URL's user, so that it need not stand in the URL; it is never shown. Refused where the URL
+    /// names no user, or a password of its own.
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(password.into());
         self
     }
 
@@ -222,6 +229,9 @@ impl ClientBuilder {
             Source::Store(store) => store,
             Source::Url(text) => {
                 let mut url = StoreUrl::parse(&text)?;
+                if let Some(password) = self.password {
+                    url.set_password(password)?;
+                }
                 let (ttl, margin) = (url.take_duration("ttl")?, url.take_duration("margin")?);
                 self.ttl = self.ttl.or(ttl);
                 self.margin = self.margin.or(margin);
@@ -242,6 +252,13 @@ impl ClientBuilder {
         let sessions = Sessions::new(&store, options)?;
         let registrar = Registrar::new(&store, &sessions);
         Ok(Client { store, sessions, registrar })
+    }
+}
+
+/// Shows neither the password nor what may stand in the URL.
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder").field("options", &self.options).finish_non_exhaustive()
     }
 }
 

@@ -39,16 +39,20 @@
 //! | use the store itself | [`kv::StoreExt`], [`kv::Txn`] |
 //! | know what is promised | [guarantees and limits](docs::guarantees) |
 //! | understand how it works | [architecture](docs::architecture), [the contract](kv#the-contract) |
+//! | use it from a shell, or another language | [the command](docs::command) |
 //! | test your own code | [test your election in milliseconds](docs::cookbook::test_your_election) |
 //!
 //! # Features
 //!
 //! - `embedded` (default): the [embedded store](docs::layouts#embedded). Compiles SQLite, so it needs a C compiler.
+//! - `etcd`: the [etcd store](docs::layouts#etcd), `etcd://…`. Needs `protoc` to build (`protobuf-compiler` in Debian).
 //! - `testing`: the conformance suite, fault injection and the counting wrapper, for stores of one's own.
-//! - `full`: every store there is.
+//! - `cli`: the [command](docs::command) `quorate`.
+//! - `full`: the command and every store there is.
 //!
 //! Public in this crate's API are types of `bytes`, `futures` (`Stream`), `serde` and `tokio` / `tokio-util` (`watch`,
-//! `CancellationToken`); types of store clients never are.
+//! `CancellationToken`). A type of a store's client is public only where that client is handed in:
+//! `etcd_client::Client`.
 
 pub mod backends;
 mod client;

@@ -2,8 +2,12 @@
 
 #[cfg(feature = "embedded")]
 mod embedded;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod memory;
 
 #[cfg(feature = "embedded")]
 pub use embedded::Embedded;
+#[cfg(feature = "etcd")]
+pub use etcd::{Etcd, EtcdOptions};
 pub use memory::Memory;

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 
 use crate::kv::{Coordinator, Error, Key, Namespaced, Result};
 
-pub use url::StoreUrl;
+pub use url::{StoreUrl, parse_duration};
 
 /// A store on its way.
 pub type Connecting = BoxFuture<'static, Result<Arc<dyn Coordinator>>>;
@@ -127,6 +127,15 @@ impl Default for Schemes {
                 let path = url.path().to_owned();
                 url.finish_opaque("embedded:PATH", false)?;
                 let store: Arc<dyn Coordinator> = Arc::new(crate::backends::Embedded::open(path).await?);
+                Ok(store)
+            }
+            .boxed()
+        });
+        #[cfg(feature = "etcd")]
+        let schemes = schemes.with("etcd", |url| {
+            async move {
+                let options = crate::backends::EtcdOptions::from_url(url)?;
+                let store: Arc<dyn Coordinator> = Arc::new(crate::backends::Etcd::connect(options).await?);
                 Ok(store)
             }
             .boxed()

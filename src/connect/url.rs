@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::kv::{Error, Result};
 
+/// Options whose values are secrets.
+const SECRETS: [&str; 2] = ["password", "token"];
+
 /// What must be encoded in a path.
-#[cfg(feature = "embedded")]
 pub(super) const ESCAPED: percent_encoding::AsciiSet =
     percent_encoding::CONTROLS.add(b'%').add(b'?').add(b' ');
 
@@ -49,7 +51,9 @@ impl StoreUrl {
         match rest.strip_prefix("//") {
             Some(rest) => {
                 let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-                url.authority(authority)?;
+                // Then what was taken for a host may be the beginning of a password, and is not to be shown.
+                let cut_short = !authority.contains('@') && text.contains('@');
+                url.authority(authority).map_err(|error| if cut_short { malformed_host() } else { error })?;
                 // Without hosts it is a file, as in `embedded:///var/lib/app.db`, and its path is absolute.
                 let path = if authority.is_empty() { rest } else { path };
                 url.path = decode("path", path)?;
@@ -99,6 +103,34 @@ impl StoreUrl {
     #[must_use]
     pub fn password(&self) -> Option<&str> {
         self.password.as_deref()
+    }
+
+    /// Sets the password, so that it need not stand in the text. Refused where there is no user for it, or one stands
+    /// there already.
+    pub fn set_password(&mut self, password: impl Into<String>) -> Result<()> {
+        match (&self.user, &self.password) {
+            (None, _) => Err(Error::invalid(format!("a password was given, but {self} names no user"))),
+            (_, Some(_)) => Err(Error::invalid(format!("a password was given, but {self} has one already"))),
+            _ => {
+                self.password = Some(password.into());
+                Ok(())
+            }
+        }
+    }
+
+    /// The same place without the password and the token: a URL that may be handed on, to be used with them again.
+    #[must_use]
+    pub fn without_secrets(&self) -> String {
+        let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let user = self.user.as_deref().map(|user| escaped(user) + "@").unwrap_or_default();
+        let hosts =
+            if self.hierarchical { format!("//{user}{}/", self.hosts.join(",")) } else { String::new() };
+        let path = utf8_percent_encode(&self.path, &ESCAPED);
+        let open = self.options.iter().filter(|(name, _)| !SECRETS.contains(&name.as_str()));
+        let options: Vec<_> =
+            open.map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
+        let query = if options.is_empty() { String::new() } else { format!("?{}", options.join("&")) };
+        format!("{}:{hosts}{path}{query}", self.scheme)
     }
 
     /// The hosts, each with its port if it has one; IPv6 addresses stand in brackets.
@@ -169,6 +201,12 @@ fn options(query: &str) -> Result<BTreeMap<String, String>> {
     Ok(options)
 }
 
+fn malformed_host() -> Error {
+    Error::invalid(
+        "the store URL has a malformed host; or its password has a '/' or '?', which must be percent-encoded",
+    )
+}
+
 fn check_host(host: &str) -> Result<()> {
     let bad = |why: &str| Err(Error::invalid(format!("host {host:?} in the store URL {why}")));
     let port = match host.strip_prefix('[') {
@@ -195,8 +233,8 @@ fn decode(part: &str, text: &str) -> Result<String> {
     Ok(decoded.into_owned())
 }
 
-/// Reads `500ms`, `10s`, `2m`, `1h`; `what` names it in the error.
-fn parse_duration(what: &str, text: &str) -> Result<Duration> {
+/// Reads a time as options of a URL give it: `500ms`, `10s`, `2m`, `1h`; `what` names it in the error.
+pub fn parse_duration(what: &str, text: &str) -> Result<Duration> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let millis = match unit {
@@ -225,7 +263,11 @@ impl fmt::Display for StoreUrl {
             }
             write!(f, "{}/", self.hosts.join(","))?;
         }
-        write!(f, "{}", self.path)?;
+        match self.path.rsplit_once('@') {
+            // A URL that lacks its slashes: what stands there is a password more likely than a file.
+            Some((_, rest)) if !self.hierarchical => write!(f, "***@{rest}")?,
+            _ => write!(f, "{}", self.path)?,
+        }
         for (nth, option) in self.options.keys().enumerate() {
             write!(f, "{}{option}=***", if nth == 0 { '?' } else { '&' })?;
         }
@@ -274,6 +316,36 @@ mod tests {
         let url = StoreUrl::parse("redis://me:secret@h:1/ns?token=secret").unwrap();
         for shown in [url.to_string(), format!("{url:?}"), url.finish().unwrap_err().to_string()] {
             assert!(!shown.contains("secret"), "{shown}");
+        }
+        // Also not in URLs that are not what they were meant to be.
+        let slashless = StoreUrl::parse("redis:me:secret@h:1").unwrap().to_string();
+        assert_eq!(slashless, "redis:***@h:1");
+        for unescaped in ["redis://me:secret/b@h:1/ns", "redis://me:secret?b@h:1"] {
+            let error = StoreUrl::parse(unescaped).unwrap_err().to_string();
+            assert!(!error.contains("secret") && error.contains("percent-encoded"), "{error}");
+        }
+    }
+
+    #[test]
+    fn hands_on_all_but_the_secrets() {
+        for (whole, open) in [
+            (
+                "etcd://us%40r:p%3Aw@h1:2379,h2/a%20b?token=t&ca=%2Fa%20b&ttl=10s",
+                "etcd://us%40r@h1:2379,h2/a%20b?ca=%2Fa%20b&ttl=10s",
+            ),
+            ("embedded:/a b?namespace=x", "embedded:/a%20b?namespace=x"),
+            ("memory:", "memory:"),
+        ] {
+            let open_url = StoreUrl::parse(whole).unwrap().without_secrets();
+            assert_eq!(open_url, open);
+            assert_eq!(StoreUrl::parse(&open_url).unwrap().without_secrets(), open);
+        }
+        let mut url = StoreUrl::parse("etcd://me@h/ns").unwrap();
+        url.set_password("secret").unwrap();
+        assert_eq!(url.password(), Some("secret"));
+        for refused in ["etcd://h", "etcd://me:other@h"] {
+            let error = StoreUrl::parse(refused).unwrap().set_password("secret").unwrap_err().to_string();
+            assert!(!error.contains("secret") && error.contains("password"), "{error}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The one task of a registrar: it makes the store hold what is wanted, whatever happens.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::watches::Watches;
 use crate::kv::session::Core;
 use crate::kv::{
     Consistency, Coordinator, Entry, Error, ErrorKind, Event, Key, Limits, LossReason, Outcome, Result,
-    Sessions, Store, Write,
+    Sessions, Store, Write, bad,
 };
 
 /// How many events that wait already are taken note of before anything is done about them.
@@ -71,6 +72,9 @@ impl<S: Coordinator + ?Sized> Actor<S> {
         match self.session.clone() {
             Some(core) if core.loss().is_some() => {
                 self.session = None;
+                if bad("rebinding_opens_gap") {
+                    drop(self.work.store.revoke(core.id()).await);
+                }
                 self.work.books.lost();
             }
             Some(core) if self.work.books.is_idle() => self.idle(&core, desk).await,
@@ -105,16 +109,23 @@ impl<S: Coordinator + ?Sized> Actor<S> {
         }
     }
 
-    /// Opens the next session, after a pause when the last try failed.
+    /// Opens the next session, after a pause when the last try failed. Those who come meanwhile wait for the same one.
     async fn open(&mut self, desk: &Desk) {
-        let opened = tokio::select! {
+        tokio::select! {
             biased;
             () = desk.closing.cancelled() => return,
             () = desk.rung.notified() => return,
-            opened = async {
-                self.openings.pass().await;
-                self.sessions.current().await
-            } => opened,
+            () = self.openings.pass() => {}
+        }
+        let sessions = self.sessions.clone();
+        let mut opening = pin!(sessions.current());
+        let opened = loop {
+            tokio::select! {
+                biased;
+                () = desk.closing.cancelled() => return,
+                () = desk.rung.notified() => self.intake(),
+                opened = &mut opening => break opened,
+            }
         };
         match opened {
             Ok(session) => {
@@ -219,7 +230,7 @@ impl<S: Coordinator + ?Sized> Work<S> {
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, "registrations are put again");
-                self.books.failed(batch, &error, core.ttl());
+                self.books.failed(batch, &error);
             }
         }
     }

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Status;
 use super::record::{Record, Wanted};
+use crate::kv::settle::LATEST;
 use crate::kv::{
     Clock, Entry, Error, Event, Instant, Key, Limits, Outcome, Rejection, SessionId, Txn, Version, bad,
 };
@@ -418,9 +418,9 @@ impl Books {
         }
     }
 
-    /// The commit failed, perhaps only for now; perhaps it took effect, or will within `ttl`.
-    pub(super) fn failed(&mut self, batch: Batch, error: &Error, ttl: Duration) {
-        let until = self.clock.now() + ttl;
+    /// The commit failed, perhaps only for now; perhaps it took effect, or will while the session lives.
+    pub(super) fn failed(&mut self, batch: Batch, error: &Error) {
+        let until = self.clock.now() + LATEST;
         for Item { key, number, .. } in batch.items {
             if error.outcome() == Outcome::NotApplied {
                 self.refused(&key, error);

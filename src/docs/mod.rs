@@ -6,6 +6,9 @@ pub mod architecture {}
 #[doc = include_str!("guarantees.md")]
 pub mod guarantees {}
 
+#[doc = include_str!("command.md")]
+pub mod command {}
+
 #[doc = include_str!("layouts.md")]
 pub mod layouts {}
 

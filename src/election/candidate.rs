@@ -14,7 +14,9 @@ use super::standing::Standing;
 use super::{Leadership, Status, Term, announcement};
 use crate::kv::backoff::Backoff;
 use crate::kv::clock::until;
-use crate::kv::{BoxError, Clock, Coordinator, ErrorKind, Key, LossReason, Queue, Result, Sessions, bad};
+use crate::kv::{
+    BoxError, Clock, Coordinator, Error, ErrorKind, Key, LossReason, Queue, Result, Sessions, bad,
+};
 use crate::lock::{Held, acquire};
 
 /// How long work may take to stop when the term is resigned.
@@ -129,7 +131,12 @@ impl<S: Coordinator + ?Sized> Candidate<S> {
         let leadership = Leadership::new(guard, standing);
         let now = standing.announcement();
         if now != announced {
-            leadership.guard().held().rewrite(now).await?;
+            let held = leadership.guard().held();
+            tokio::select! {
+                biased;
+                reason = held.lost() => return Err(Error::session_lost(reason.to_string())),
+                rewritten = held.rewrite(now) => rewritten?,
+            }
         }
         Ok(leadership)
     }
@@ -262,8 +269,8 @@ impl<S: Coordinator + ?Sized> Candidate<S> {
         end
     }
 
-    /// Waits for work that was told to stop: for half of the margin if the term is lost, since the other half is for a
-    /// clock that is slower than the store's; within the grace if it is not.
+    /// Waits for work that was told to stop: while nobody else can lead if the term is lost, within the grace if it is
+    /// not.
     async fn wind_down<F: Future + Unpin>(
         &self,
         held: &Held<S>,
@@ -279,10 +286,7 @@ impl<S: Coordinator + ?Sized> Candidate<S> {
                 _ = held.lost() => {}
             }
         }
-        let core = held.session().core();
-        let margin = core.margin() / 2;
-        let bound = (core.end() - margin).min(clock.now() + margin);
-        until(&**clock, bound, work).await
+        until(&**clock, clock.now() + held.grace(), work).await
     }
 
     /// How long to let others go first after a term.

@@ -9,8 +9,8 @@ use futures_util::stream::BoxStream;
 
 use super::announcement;
 use crate::kv::{
-    Clock, Coordinator, Entry, Fence, Key, Queue, Random, Result, Scope, SessionId, SystemClock, View,
-    observe,
+    Clock, Coordinator, Entry, Event, Fence, Key, Queue, Random, Result, Scope, SessionId, SystemClock, View,
+    bad, observe,
 };
 use crate::lock::{Claim, roll};
 
@@ -92,8 +92,15 @@ impl<S: Coordinator + ?Sized> Follower<S> {
             (events, View::new(), None::<Option<Leader>>, Arc::clone(&self.store), self.queue.clone());
         futures_util::stream::unfold(state, |(mut events, mut view, told, store, queue)| async move {
             loop {
-                view.apply(events.next().await?);
+                let event = events.next().await?;
+                if matches!(event, Ok(Event::Delete(_))) && bad("follower_ignores_delete") {
+                    continue;
+                }
+                view.apply(event);
                 let leader = first(&*store, &queue, &view);
+                if leader.is_none() && told.is_some() && bad("nobody_leads_untold") {
+                    continue;
+                }
                 if view.is_complete() && told.as_ref() != Some(&leader) {
                     return Some((leader.clone(), (events, view, Some(leader), store, queue)));
                 }

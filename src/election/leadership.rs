@@ -50,6 +50,12 @@ impl<S: Coordinator + ?Sized> Leadership<S> {
         self.guard.remaining()
     }
 
+    /// How long work may still take to stop once it is lost; see [`Guard::grace`].
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        self.guard.grace()
+    }
+
     /// Completes when it is lost, and says why. Cancel-safe.
     pub async fn lost(&self) -> LossReason {
         self.guard.lost().await
@@ -79,6 +85,8 @@ impl<S: Coordinator + ?Sized> Leadership<S> {
     /// Gives it up, and waits until the store said so or the session ended. Stop what only the leader may do first.
     /// Cancel-safe: dropped, it goes on in the background.
     pub async fn resign(self) -> Release {
+        // The place may be gone long before the store's answer is here, and somebody else lead.
+        self.standing.leaving(self.fence());
         self.guard.leave().await
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::announcement;
-use crate::kv::{Coordinator, Fence, Queue, Sessions, Watched};
+use crate::kv::{Coordinator, Fence, Queue, Sessions, Watched, bad};
 use crate::lock::{Guard, Held};
 
 /// How a candidate is doing.
@@ -20,7 +20,7 @@ pub enum Status {
     Campaigning,
     /// It leads, in the term of this fence.
     Leading(Fence),
-    /// Its term of this fence is over, lost or resigned, and its work is stopping.
+    /// Its term of this fence is over, lost or resigned: its work is stopping, or its place is being given up.
     Leaving(Fence),
     /// It lets others go first for a while.
     HoldingOff,
@@ -80,7 +80,9 @@ impl<S: Coordinator + ?Sized> Standing<S> {
     pub(super) fn elected(&self, guard: &Guard<S>) {
         tracing::info!(election = %self.queue.name(), id = %self.id, fence = %guard.fence(), "elected");
         *lock(&self.leading) = Some(Arc::clone(guard.held()));
-        self.status.send_replace(Status::Leading(guard.fence()));
+        if !bad("election_not_told") {
+            self.status.send_replace(Status::Leading(guard.fence()));
+        }
     }
 
     pub(super) fn leaving(&self, fence: Fence) {
@@ -96,6 +98,9 @@ impl<S: Coordinator + ?Sized> Standing<S> {
     pub(super) fn deposed(&self, fence: Fence) {
         tracing::info!(election = %self.queue.name(), id = %self.id, %fence, "no longer leading");
         lock(&self.leading).take_if(|held| held.fence() == fence);
+        if bad("loss_not_paired") {
+            return;
+        }
         self.status.send_if_modified(|status| {
             let ours = matches!(*status, Status::Leading(now) | Status::Leaving(now) if now == fence);
             if ours {

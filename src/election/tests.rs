@@ -66,6 +66,38 @@ async fn followers_see_who_leads_and_when_nobody_does() {
     assert_eq!(leaders.next().await.unwrap(), None, "a dead leader does not outlive its session");
 }
 
+#[cfg(feature = "testing")]
+#[tokio::test(start_paused = true)]
+async fn a_term_that_is_lost_while_its_data_is_told_is_told_to_be_lost() {
+    use crate::kv::chaos::{Chaos, Fault};
+    use crate::kv::counting::Operation;
+    let store = Memory::new();
+    let first = candidate(&store, "a").campaign().await.unwrap();
+    let (chaos, control) = Chaos::new(store.client());
+    let chaos = Arc::new(chaos);
+    let sessions = Sessions::new(&chaos, SessionOptions::new(TTL)).unwrap();
+    let second = Candidate::new(&chaos, &sessions, "e", "b").unwrap();
+    let clock = Arc::clone(sessions.clock());
+    let ((), (campaign, took)) = tokio::join!(
+        async {
+            while follower(&store).candidates().await.unwrap().len() < 2 {
+                tokio::time::sleep(TTL / 100).await;
+            }
+            second.proclaim("other data").await.unwrap();
+            control.next(Operation::Commit, Fault::Delay { before: 10 * TTL, after: Duration::ZERO });
+            control.chance(Operation::Renew, Fault::Lost, 1);
+            first.resign().await;
+        },
+        async {
+            let began = clock.now();
+            (second.campaign().await, clock.now().since(began))
+        }
+    );
+    assert_eq!(campaign.unwrap_err().kind(), ErrorKind::SessionLost);
+    assert!(took <= TTL, "it was told after {took:?}");
+    assert_eq!(*second.status().borrow(), Status::Idle);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_follower_keeps_what_it_knows_through_errors() {
     let store = Memory::new();
@@ -126,6 +158,20 @@ async fn a_graceful_end_hands_over_at_once() {
     assert_eq!(*a.status().borrow(), Status::Idle);
     stop_b.cancel();
     other.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_its_place_no_longer_says_that_it_leads() {
+    let store = Memory::new();
+    let a = candidate(&store, "a");
+    let leadership = a.campaign().await.unwrap();
+    let fence = leadership.fence();
+    store.freeze();
+    let resigning = tokio::spawn(leadership.resign());
+    assert_eq!(status(&a, |status| !leading(status)).await, Status::Leaving(fence));
+    store.thaw();
+    resigning.await.unwrap();
+    assert_eq!(*a.status().borrow(), Status::Idle);
 }
 
 #[tokio::test(start_paused = true)]

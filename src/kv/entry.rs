@@ -1,12 +1,13 @@
 //! What a store holds: entries, and the numbers on them.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::Key;
+use super::{Error, Key};
 
 /// Which state of an entry this is, for conditional writes. Only equality means anything.
 ///
@@ -31,6 +32,17 @@ impl Version {
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}", self.0)
+    }
+}
+
+/// Reads what `Display` prints.
+impl FromStr for Version {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let raw = digits.and_then(|digits| u128::from_str_radix(digits, 16).ok());
+        raw.map(Self).ok_or_else(|| Error::invalid(format!("{text:?} is no version of an entry")))
     }
 }
 
@@ -138,5 +150,23 @@ impl fmt::Debug for Entry {
             .field("fence", &self.fence)
             .field("session", &self.session)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::ErrorKind;
+
+    #[test]
+    fn versions_come_back_as_they_were_printed() {
+        for raw in [0, 1, 0xbeef, u128::MAX] {
+            let version = Version::new(raw);
+            assert_eq!(version.to_string().parse::<Version>().unwrap(), version);
+        }
+        for bad in ["", "+1", "-1", "0x1", "g", " 1", &"f".repeat(33)] {
+            let error = bad.parse::<Version>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{bad:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! How much a store can do; checked before anything is sent.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Error, Key, Result};
@@ -32,6 +33,8 @@ pub enum FenceScope {
 pub struct Limits {
     /// The store's name in errors, spans and tables, such as `"etcd"`.
     pub backend: &'static str,
+    /// What runs there and in which version, such as `"SQLite 3.54.0"`, where that is known.
+    pub server: Option<Arc<str>>,
     /// The longest key, in bytes of its normalised text.
     pub max_key: usize,
     /// The longest value, in bytes.
@@ -64,6 +67,7 @@ impl Limits {
     pub fn new(backend: &'static str) -> Self {
         Self {
             backend,
+            server: None,
             max_key: 1024,
             max_value: 1024 * 1024,
             max_txn_ops: 128,

@@ -141,7 +141,7 @@ pub(crate) async fn remove<S: Coordinator + ?Sized>(
     store: Arc<S>,
     core: Arc<Core>,
     place: Place,
-    doubtful: bool,
+    mut doubtful: bool,
 ) -> Removal {
     let mut backoff = backoff(&core);
     let mut asked_before = false;
@@ -153,9 +153,12 @@ pub(crate) async fn remove<S: Coordinator + ?Sized>(
         let txn = Txn::new().stands(&place.key, place.fence).delete(&place.key);
         match store.commit(txn).await {
             Ok(Write::Applied(_)) => break Removal::Removed,
-            // An earlier try whose reply was lost may well have removed it.
-            Ok(Write::Rejected(_)) if asked_before => break Removal::Removed,
-            Ok(Write::Rejected(_)) => break Removal::Gone,
+            Ok(Write::Rejected(_)) => {
+                // Somebody else may have removed it, and a request that arrived twice made it again.
+                doubtful = true;
+                // An earlier try whose reply was lost may well have removed it.
+                break if asked_before { Removal::Removed } else { Removal::Gone };
+            }
             Err(error) => {
                 asked_before |= error.outcome() == Outcome::Unknown;
                 if bad("release_once") {
@@ -166,8 +169,7 @@ pub(crate) async fn remove<S: Coordinator + ?Sized>(
             }
         }
     };
-    // If somebody else removed it, a request that arrived twice may have made it again.
-    if doubtful || removal == Removal::Gone {
+    if doubtful {
         core.adopt(sweep(store, Arc::clone(&core), place.queue, place.ticket).boxed());
     }
     removal
@@ -193,7 +195,7 @@ async fn sweep<S: Coordinator + ?Sized>(store: Arc<S>, core: Arc<Core>, queue: Q
 }
 
 /// How late a request may take effect and still be swept up.
-const LATEST: Duration = Duration::from_mins(10);
+pub(crate) const LATEST: Duration = Duration::from_mins(10);
 
 /// One look for the place of a ticket.
 async fn look<S: Coordinator + ?Sized>(store: &S, queue: &Queue, ticket: Ticket) -> Result<()> {

@@ -58,6 +58,14 @@ impl<S: Coordinator + ?Sized> Guard<S> {
         if self.is_held() { self.0.session().remaining() } else { Duration::ZERO }
     }
 
+    /// How long work may still take to stop once it is [lost](Self::lost), so that it has stopped before anybody else
+    /// can hold: half of the session's margin at most, since the other half is for a clock that is slower than the
+    /// store's; less when the loss was noticed late, zero when others may hold already.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        self.0.grace()
+    }
+
     /// Completes once it is held for at least `least` more, renewing early if need be: ask before a step that takes a
     /// while. Fails with `SessionLost` when it is lost first. Cancel-safe.
     pub async fn ensure(&self, least: Duration) -> Result<()> {

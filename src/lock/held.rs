@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
@@ -79,6 +80,14 @@ impl<S: Coordinator + ?Sized> Held<S> {
             reason = self.session.lost() => reason,
             reason = place => reason,
         }
+    }
+
+    /// How long work may still take to stop once it is lost: half of the margin, since the other half is for a clock
+    /// that is slower than the store's.
+    pub(crate) fn grace(&self) -> Duration {
+        let core = self.session.core();
+        let half = core.margin() / 2;
+        (core.end() - half).since(core.clock().now()).min(half)
     }
 
     fn lose(&self, reason: LossReason) {

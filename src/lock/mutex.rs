@@ -121,14 +121,19 @@ impl<S: Coordinator + ?Sized> Mutex<S> {
 
     /// Who holds it: nobody, or one. One round trip.
     pub async fn holders(&self) -> Result<Vec<Claim>> {
-        let mut claims = roll(&*self.store, &self.queue).await?;
+        let mut claims = self.claims().await?;
         claims.truncate(1);
         Ok(claims)
     }
 
     /// Who waits for it, next in turn first. One round trip.
     pub async fn waiters(&self) -> Result<Vec<Claim>> {
-        Ok(roll(&*self.store, &self.queue).await?.into_iter().skip(1).collect())
+        Ok(self.claims().await?.into_iter().skip(1).collect())
+    }
+
+    /// Who holds it and who waits for it, seen at one moment: the holder first, then next in turn. One round trip.
+    pub async fn claims(&self) -> Result<Vec<Claim>> {
+        roll(&*self.store, &self.queue).await
     }
 
     async fn acquire(&self, session: &Session) -> Result<Guard<S>> {

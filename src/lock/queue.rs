@@ -36,22 +36,18 @@ pub(crate) async fn acquire<S: Coordinator + ?Sized>(
     loop {
         let before = highest.load(Ordering::Acquire);
         let (guard, mut ahead) = enter(store, session, queue, value).await?;
+        let mut asked = before;
         loop {
-            let Some(nearest) = ahead.first() else { return confirm(guard, before, highest) };
-            let held = &guard.0;
-            if bad("waiter_deaf_to_session") {
-                gone(held, nearest).await;
-            } else {
-                tokio::select! {
-                    biased;
-                    reason = session.lost() => return Err(settle::lost(reason, queue)),
-                    () = gone(held, nearest) => {}
-                }
+            match ahead.first() {
+                Some(nearest) => wait(session, queue, &guard.0, nearest).await?,
+                None if is_overtaken(&guard, asked, highest) => {}
+                None => return confirm(guard, before, highest),
             }
             if bad("no_look_after_wait") {
                 return confirm(guard, before, highest);
             }
-            match look(held).await? {
+            asked = highest.load(Ordering::Acquire);
+            match look(&guard.0).await? {
                 Some(now) => ahead = now,
                 // Somebody deleted our place. The session lives, so stand in the queue again, at its end.
                 None => break,
@@ -71,7 +67,7 @@ pub(crate) async fn try_acquire<S: Coordinator + ?Sized>(
 ) -> Result<Acquired<S>> {
     let before = highest.load(Ordering::Acquire);
     let (guard, ahead) = enter(store, session, queue, value).await?;
-    if ahead.is_empty() {
+    if ahead.is_empty() && !is_overtaken(&guard, before, highest) {
         return confirm(guard, before, highest).map(Acquired::Held);
     }
     match guard.0.leave().await {
@@ -116,6 +112,30 @@ fn confirm<S: Coordinator + ?Sized>(guard: Guard<S>, before: u64, highest: &Atom
     guard.0.watch_place();
     tracing::debug!(queue = %place.queue.key(), %fence, "acquired");
     Ok(guard)
+}
+
+/// Whether a later place was granted while the answer that nothing stands ahead of ours was on its way: ours was removed,
+/// then, and the answer is out of date. `asked` is the highest fence that was known when the question was sent.
+fn is_overtaken<S: Coordinator + ?Sized>(guard: &Guard<S>, asked: u64, highest: &AtomicU64) -> bool {
+    highest.load(Ordering::Acquire) > asked.max(guard.fence().get())
+}
+
+/// Waits for the place ahead, but not for longer than the session lives.
+async fn wait<S: Coordinator + ?Sized>(
+    session: &Session,
+    queue: &Queue,
+    held: &Held<S>,
+    ahead: &PlaceRef,
+) -> Result<()> {
+    if bad("waiter_deaf_to_session") {
+        gone(held, ahead).await;
+        return Ok(());
+    }
+    tokio::select! {
+        biased;
+        reason = session.lost() => Err(settle::lost(reason, queue)),
+        () = gone(held, ahead) => Ok(()),
+    }
 }
 
 /// Waits until the place ahead is gone, or may be: the caller looks again.

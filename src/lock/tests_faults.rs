@@ -10,7 +10,7 @@ use crate::backends::Memory;
 use crate::kv::chaos::{Chaos, ChaosControl, Fault};
 use crate::kv::counting::{Counting, Operation};
 use crate::kv::dropping::{at_every_await, empties};
-use crate::kv::{Queue, SessionOptions, SessionState, Sessions};
+use crate::kv::{Consistency, Queue, SessionOptions, SessionState, Sessions, Store, Txn};
 
 const TTL: Duration = Duration::from_secs(10);
 /// Well inside the ttl: what is left is removed, not expired.
@@ -151,6 +151,96 @@ async fn a_request_that_arrives_after_the_release_is_swept_up() {
         .await
         .unwrap();
     fixture.nothing_left("a late request").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_overtaken_on_its_way_grants_nothing() {
+    let fixture = fixture();
+    let delay = Fault::Delay { before: Duration::ZERO, after: SOON };
+    fixture.control.next(Operation::Enter, delay);
+    fixture.control.pass(Operation::Enter, 2); // The overtaker, and the slow one again.
+    fixture.control.next(Operation::Enter, delay);
+    let granted = std::cell::Cell::new(false);
+    let overtake = async || {
+        // The place of the slow one is deleted by an operator, and the lock given to the next.
+        while fixture.mutex.holders().await.unwrap().is_empty() {
+            tokio::time::sleep(SOON / 10).await;
+        }
+        for place in fixture.memory.list(fixture.queue.key(), Consistency::Linearizable).await.unwrap() {
+            assert!(fixture.memory.commit(Txn::new().delete(&place.key)).await.unwrap().is_applied());
+        }
+        let guard = fixture.mutex.clone().lock().await.unwrap();
+        tokio::time::sleep(2 * SOON).await;
+        assert!(!granted.get(), "granted on the word of an answer that was out of date");
+        let fence = guard.fence();
+        guard.release().await;
+        fence
+    };
+    let late = async {
+        let guard = fixture.mutex.lock().await.unwrap();
+        granted.set(true);
+        guard
+    };
+    let (late, fence) = tokio::join!(late, overtake());
+    assert!(late.fence() > fence);
+    late.release().await;
+    granted.set(false);
+    let (tried, _) = tokio::join!(async { fixture.mutex.try_lock().await.unwrap() }, overtake());
+    assert!(tried.is_none());
+    assert_eq!(fixture.control.struck().len(), 2);
+    fixture.nothing_left("two that were overtaken").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_was_overtaken_on_its_way_grants_nothing() {
+    let fixture = fixture();
+    let held = fixture.other.lock().await.unwrap();
+    fixture.control.next(Operation::Ahead, Fault::Delay { before: Duration::ZERO, after: SOON });
+    let granted = std::cell::Cell::new(false);
+    let waiter = async {
+        let guard = fixture.mutex.lock().await.unwrap();
+        granted.set(true);
+        guard
+    };
+    let overtake = async {
+        while fixture.other.waiters().await.unwrap().is_empty() {
+            tokio::time::sleep(SOON / 10).await;
+        }
+        held.release().await;
+        // The waiter has looked, and its answer is on its way. Now its place is deleted, and the lock given to the next.
+        tokio::time::sleep(SOON / 10).await;
+        for place in fixture.memory.list(fixture.queue.key(), Consistency::Linearizable).await.unwrap() {
+            assert!(fixture.memory.commit(Txn::new().delete(&place.key)).await.unwrap().is_applied());
+        }
+        let guard = fixture.mutex.clone().lock().await.unwrap();
+        tokio::time::sleep(2 * SOON).await;
+        assert!(!granted.get(), "granted on the word of an answer that was out of date");
+        let fence = guard.fence();
+        guard.release().await;
+        fence
+    };
+    let (late, fence) = tokio::join!(waiter, overtake);
+    assert!(late.fence() > fence);
+    assert_eq!(fixture.control.struck().len(), 1);
+    late.release().await;
+    fixture.nothing_left("one that was overtaken").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_made_twice_is_swept_up_though_its_removal_was_not_answered() {
+    let fixture = fixture();
+    let guard = fixture.mutex.lock().await.unwrap();
+    let place = guard.held().place().clone();
+    // An operator deletes it, and the request that made it arrives once more.
+    assert!(fixture.memory.commit(Txn::new().delete(&place.key)).await.unwrap().is_applied());
+    let late = fixture.memory.client();
+    crate::kv::QueueStore::enter(&late, &place.queue, &place.session, &place.ticket, "".into(), 0)
+        .await
+        .unwrap();
+    fixture.control.next(Operation::Commit, Fault::After);
+    guard.release().await;
+    fixture.nothing_left("a place that was made twice").await;
+    assert_eq!(fixture.control.struck().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

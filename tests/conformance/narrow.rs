@@ -43,7 +43,7 @@ fn narrow<S: ?Sized + Send + Sync + 'static>(
     case: Case<S>,
     subject: Arc<dyn Subject<S>>,
 ) -> Trial {
-    trial(store, Time::Paused, case, move || subject)
+    trial(store, Time::Paused, &[], case, move || subject)
 }
 
 #[derive(Debug)]

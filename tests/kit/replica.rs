@@ -53,6 +53,16 @@ impl Replica {
         kill_process(pid, signal).expect("it runs");
     }
 
+    /// Whether all of it stands still, which is so a moment after SIGSTOP.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let mut states = threads.map(|thread| {
+            let stat = std::fs::read_to_string(thread.expect("a thread").path().join("stat"));
+            stat.unwrap_or_default().rsplit(')').next().is_some_and(|rest| rest.starts_with(" T"))
+        });
+        states.all(|stopped| stopped)
+    }
+
     /// Kills it with no chance to say goodbye, and returns all it ever printed.
     pub(crate) fn kill(mut self) -> Vec<String> {
         self.child.kill().expect("it runs");

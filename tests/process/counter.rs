@@ -4,18 +4,18 @@ use std::process::{Command, ExitCode};
 
 use quorate::Client;
 
-use crate::{block_on, url};
+use crate::block_on;
+use crate::place::Place;
 
 const WORKERS: u32 = 4;
 const TIMES: u32 = 50;
 
-pub(crate) fn loses_nothing() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("counter");
+pub(crate) fn loses_nothing(place: &Place) {
+    let file = place.path("counter");
     std::fs::write(&file, "0 0").expect("the file is written");
     let worker = || {
         Command::new(std::env::current_exe().expect("a path"))
-            .args(["work", "increment", &url(directory.path())])
+            .args(["work", "increment", &place.url])
             .arg(&file)
             .arg(TIMES.to_string())
             .spawn()
@@ -29,7 +29,7 @@ pub(crate) fn loses_nothing() {
     assert_eq!(count, u64::from(WORKERS * TIMES));
     // What the workers held is gone with them.
     let held = block_on(async {
-        let client = Client::builder(url(directory.path())).connect().await.expect("the file opens");
+        let client = Client::builder(&place.url).connect().await.expect("the store is there");
         client.mutex("counter").expect("a good name").holders().await.expect("the store answers")
     });
     assert_eq!(held, []);
@@ -37,7 +37,7 @@ pub(crate) fn loses_nothing() {
 
 /// Reads, adds one, writes, with time for others to interfere; and checks that fences grow.
 pub(crate) async fn increment(url: &str, file: &str, times: &str) -> ExitCode {
-    let client = Client::builder(url).connect().await.expect("the file opens");
+    let client = Client::builder(url).connect().await.expect("the store is there");
     let mutex = client.mutex("counter").expect("a good name");
     for _ in 0..times.parse::<u32>().expect("a number") {
         let guard = mutex.lock().await.expect("it is acquired");

@@ -1,17 +1,46 @@
-//! Real processes, killed, stopped and told to end, that meet in one embedded file.
+//! Real processes, killed, stopped and told to end, that meet in one store.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test program: it fails by panicking")]
 
 mod counter;
 mod election;
+mod place;
 #[path = "../kit/replica.rs"]
 mod replica;
 mod scale;
+#[cfg(feature = "etcd")]
+#[path = "../kit/servers/mod.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod servers;
+#[cfg(feature = "etcd")]
+#[path = "../kit/shared_etcd.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod shared_etcd;
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
+use place::Place;
+
+type Test = fn(&Place);
+
+/// What is tried on every store.
+const TRIALS: [(&str, Test); 4] = [
+    ("kill_nine_of_the_leader_twenty_times", election::kill_nine),
+    ("a_graceful_end_does_not_wait_for_the_ttl", election::graceful),
+    ("a_stopped_leader_comes_back_as_a_follower", election::stopped),
+    ("an_unprotected_counter_loses_nothing_under_the_lock", counter::loses_nothing),
+];
+
+type Making = fn() -> Place;
+
+/// Every store that processes meet in.
+const STORES: &[(&str, Making)] = &[
+    ("embedded", Place::embedded),
+    #[cfg(feature = "etcd")]
+    ("etcd", Place::etcd),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -20,23 +49,22 @@ fn main() -> ExitCode {
         ["work", "increment", url, file, times] => run(counter::increment(url, file, times)),
         ["work", "hold", url] => run(scale::hold(url)),
         _ => {
-            let trials = vec![
-                trial("kill_nine_of_the_leader_twenty_times", election::kill_nine),
-                trial("a_graceful_end_does_not_wait_for_the_ttl", election::graceful),
-                trial("a_stopped_leader_comes_back_as_a_follower", election::stopped),
-                trial("an_unprotected_counter_loses_nothing_under_the_lock", counter::loses_nothing),
-                trial("ten_thousand_locks_and_registrations_in_bounded_memory", scale::bounded),
-            ];
+            let mut trials =
+                vec![Trial::test("embedded::ten_thousand_locks_and_registrations_in_bounded_memory", || {
+                    scale::bounded();
+                    Ok(())
+                })];
+            for (store, make) in STORES {
+                trials.extend(TRIALS.iter().map(|(name, test)| {
+                    Trial::test(format!("{store}::{name}"), || {
+                        test(&make());
+                        Ok(())
+                    })
+                }));
+            }
             libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
         }
     }
-}
-
-fn trial(name: &str, test: fn()) -> Trial {
-    Trial::test(name, move || {
-        test();
-        Ok(())
-    })
 }
 
 /// Runs a future to its end with real time.

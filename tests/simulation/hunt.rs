@@ -26,9 +26,15 @@ pub(crate) struct Found {
 
 /// The first of these seeds that breaks something.
 pub(crate) fn first(family: Family, seeds: Range<u64>) -> Option<Found> {
+    first_of(family, seeds, "")
+}
+
+/// The first of these seeds that breaks a rule, as what it says shows.
+fn first_of(family: Family, seeds: Range<u64>, rule: &str) -> Option<Found> {
     seeds.into_iter().find_map(|seed| {
         let history = run(family, seed);
-        history.found().map(|what| Found { family, seed, what, history })
+        let found = history.found().filter(|what| what.contains(rule));
+        found.map(|what| Found { family, seed, what, history })
     })
 }
 
@@ -43,7 +49,7 @@ impl Found {
     }
 }
 
-/// `simulate [--family NAME] [--from K] [--seeds N] [--seed K] [--brief]`
+/// `simulate [--family NAME] [--from K] [--seeds N] [--seed K] [--brief [--rule TEXT]]`
 pub(crate) fn command(options: &[String]) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "off".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
@@ -55,7 +61,7 @@ pub(crate) fn command(options: &[String]) -> ExitCode {
     let wanted = option("--family");
     let (from, seeds) = (number("--from").unwrap_or(0), number("--seeds").unwrap_or(2_000));
     if options.iter().any(|option| option == "--brief") {
-        return brief(from, seeds);
+        return brief(from, seeds, option("--rule").unwrap_or_default());
     }
     let mut ok = true;
     for family in families::all().into_iter().filter(|family| wanted.is_none_or(|name| name == family.name)) {
@@ -65,7 +71,7 @@ pub(crate) fn command(options: &[String]) -> ExitCode {
             ok &= history.found().is_none();
             continue;
         }
-        match spread(family, from..from + seeds) {
+        match spread(family, from..from + seeds, "") {
             None => println!("{}: {seeds} seeds from {from}, no violation", family.name),
             Some(found) => {
                 println!("{}: seed {}: {}", family.name, found.seed, found.what);
@@ -77,12 +83,12 @@ pub(crate) fn command(options: &[String]) -> ExitCode {
     if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Prints the first thing found in any family, a few seeds of each at a time.
-fn brief(from: u64, seeds: u64) -> ExitCode {
+/// Prints the first breach of a rule found in any family, a few seeds of each at a time.
+fn brief(from: u64, seeds: u64, rule: &str) -> ExitCode {
     let portion = 100;
     for start in (from..from + seeds).step_by(portion as usize) {
         for family in families::all() {
-            if let Some(found) = spread(family, start..start + portion) {
+            if let Some(found) = spread(family, start..start + portion, rule) {
                 println!("FOUND {} {}: {}", family.name, found.seed, found.what);
                 return ExitCode::FAILURE;
             }
@@ -91,8 +97,8 @@ fn brief(from: u64, seeds: u64) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Runs the seeds on all processors, in portions, and reports the smallest that breaks something.
-fn spread(family: Family, seeds: Range<u64>) -> Option<Found> {
+/// Runs the seeds on all processors, in portions, and reports the smallest that breaks the rule.
+fn spread(family: Family, seeds: Range<u64>, rule: &str) -> Option<Found> {
     let workers = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
     let portion = 50;
     let mut start = seeds.start;
@@ -101,7 +107,7 @@ fn spread(family: Family, seeds: Range<u64>) -> Option<Found> {
             let begin = |nth: u64| {
                 let from = (start + nth * portion).min(seeds.end);
                 let to = (from + portion).min(seeds.end);
-                scope.spawn(move || first(family, from..to))
+                scope.spawn(move || first_of(family, from..to, rule))
             };
             let running: Vec<_> = (0..workers).map(begin).collect();
             running

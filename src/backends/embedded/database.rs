@@ -166,7 +166,7 @@ fn local(path: PathBuf) -> Result<PathBuf> {
     Err(Error::new(ErrorKind::Unsupported, Outcome::NotApplied, message).into())
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

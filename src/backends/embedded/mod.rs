@@ -56,6 +56,9 @@ const BACKEND: &str = "embedded";
 /// How long a request may take unless [`Embedded::open_within`] says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the end of a program may wait for the file to be closed.
+const CLOSING: Duration = Duration::from_secs(1);
+
 /// A store in one file, shared by the processes of one host. Linux only.
 ///
 /// Clones are handles on the same open file, which one thread owns; the thread ends with the last of them, watches
@@ -91,14 +94,34 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Embedded(Arc<Handle>);
 
-/// The fields are dropped in this order: first no more jobs can come, then the engine wakes and sees that.
+/// The fields are dropped in this order: first no more jobs can come, then the engine wakes and sees that, and at last
+/// it may be waited for.
 struct Handle {
     jobs: mpsc::Sender<Job>,
     wake: Ring,
     fanout: Arc<Fanout>,
     path: Arc<Path>,
+    server: Arc<str>,
     timeout: Duration,
     random: Random,
+    _ending: Ending,
+}
+
+/// Disconnected when the engine has ended.
+struct Ending(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+
+/// A program that is about to end would cut the engine off while that closes the file: nothing is lost by it, but who
+/// opens the file next has the whole log to read. So whoever drops the last handle outside of a runtime, where blocking
+/// harms nobody, waits a little.
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if tokio::runtime::Handle::try_current().is_err()
+            && let Ok(ended) = self.0.get_mut()
+        {
+            // Whether it has ended or the time was up: there is nothing else to do.
+            let _ = ended.recv_timeout(CLOSING);
+        }
+    }
 }
 
 struct Ring(Arc<Wake>);
@@ -133,10 +156,12 @@ impl Embedded {
         let fanout = Fanout::new();
         let (reply, opened) = oneshot::channel();
         let claim = Arc::<Claim>::default();
+        let (running, ending) = std::sync::mpsc::sync_channel(0);
         let engine = {
             let (path, wake, fanout) = (Arc::clone(&path), Arc::clone(&wake), Arc::clone(&fanout));
             let claim = Arc::clone(&claim);
             move || {
+                let _running = running;
                 let database = match Database::open(&path, || claim.start()) {
                     Ok(Some(database)) => database,
                     Ok(None) => return,
@@ -152,8 +177,10 @@ impl Embedded {
             wake: Ring(wake),
             fanout,
             path: Arc::clone(&path),
+            server: format!("SQLite {}", rusqlite::version()).into(),
             timeout,
             random: Random::from_os(),
+            _ending: Ending(std::sync::Mutex::new(ending)),
         };
         std::thread::Builder::new().name("quorate-embedded".into()).spawn(engine).map_err(told)?;
         let call_off = CallOff(Arc::clone(&claim));
@@ -223,6 +250,7 @@ impl Embedded {
 impl Store for Embedded {
     fn limits(&self) -> Limits {
         let mut limits = Limits::new(BACKEND);
+        limits.server = Some(Arc::clone(&self.0.server));
         limits.coalesces = true;
         limits
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use super::database::beside;
 use super::error::Fault;
 use super::host;
 use super::tables::Tables;
@@ -55,9 +56,19 @@ pub(super) fn probe(path: &Path) -> Result<(), Fault> {
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     match Connection::open_with_flags(uri, flags).and_then(|connection| header(&connection)) {
         Ok((APPLICATION, version)) => known(version),
+        // Whoever was copying the log into the file may have been killed. Opening it in earnest mends that, or tells.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) && has_journal(path) => {
+            Ok(())
+        }
         Err(error) if error.sqlite_error_code() != Some(ErrorCode::NotADatabase) => Err(error.into()),
         Ok(_) | Err(_) => Err(foreign()),
     }
+}
+
+/// Whether there is anything to mend the file from.
+fn has_journal(path: &Path) -> bool {
+    let holds_something = |suffix| beside(path, suffix).metadata().is_ok_and(|metadata| metadata.len() > 0);
+    holds_something("-wal") || holds_something("-journal")
 }
 
 /// Makes the layout, unless it is there, and forgets what was bound to an earlier boot. Inside the gate, for a file
@@ -65,6 +76,9 @@ pub(super) fn probe(path: &Path) -> Result<(), Fault> {
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), Fault> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     if header(connection)? == (0, 0) {
+        if connection.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))? > 0 {
+            return Err(foreign());
+        }
         // Before the log is switched on, so that the header of the file itself says whose it is.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
         transaction.execute_batch(LAYOUT)?;

@@ -131,6 +131,34 @@ async fn a_damaged_or_newer_store_is_left_alone() {
     assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains("layout 2"), "{error}");
 }
 
+/// The log is copied into the file page by page, the header first, and whoever does that may be killed: found under the
+/// command's counter test, where processes exit while they close.
+#[tokio::test]
+async fn a_file_whose_log_was_being_copied_when_its_process_died_is_whole() {
+    let (directory, path) = file();
+    let store = open(&path).await;
+    store.put("a", "before").await.unwrap();
+    ended(store).await;
+    let store = open(&path).await;
+    let last = store.put("b", vec![7; 50_000]).await.unwrap();
+    let torn = directory.path().join("torn.db");
+    for suffix in ["", "-wal", "-lock"] {
+        fs::copy(format!("{}{suffix}", path.display()), format!("{}{suffix}", torn.display())).unwrap();
+    }
+    // As the header says after the copy: more pages than the file has yet.
+    let mut bytes = fs::read(&torn).unwrap();
+    let pages = u32::from_be_bytes(bytes[28..32].try_into().unwrap());
+    bytes[28..32].copy_from_slice(&(pages + 13).to_be_bytes());
+    fs::write(&torn, &bytes).unwrap();
+    let mended = open(&torn).await;
+    assert_eq!(mended.fetch("b").await.unwrap(), Some(last));
+    assert_eq!(mended.fetch("a").await.unwrap().unwrap().value, "before");
+    // Without its log it is damaged, and left alone.
+    let logless = directory.path().join("logless.db");
+    fs::write(&logless, &bytes).unwrap();
+    assert_eq!(refused(&logless).await.kind(), ErrorKind::Internal);
+}
+
 #[tokio::test]
 async fn a_path_that_cannot_be_a_store_is_refused_by_name() {
     let (directory, path) = file();

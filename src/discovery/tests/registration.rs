@@ -328,8 +328,12 @@ async fn a_put_that_lands_after_it_was_deregistered_is_removed() {
     registration.deregister().await;
     let (_, value) = instance("a").encode(&process.store.limits()).unwrap();
     let late = Txn::new().put_bound(&key("a"), value, &process.session());
-    assert!(process.store.memory.commit(late).await.unwrap().is_applied());
-    becomes(&process.store, "a", |entry| entry.is_none()).await;
+    // However late, and more than once, while its session lives.
+    for _ in 0..3 {
+        assert!(process.store.memory.commit(late.clone()).await.unwrap().is_applied());
+        becomes(&process.store, "a", |entry| entry.is_none()).await;
+        tokio::time::sleep(2 * TTL).await;
+    }
     assert!(process.sessions.peek().unwrap().is_live());
 }
 
@@ -374,6 +378,24 @@ async fn fails_when_no_session_can_be_opened_and_tries_on_for_the_others() {
     process.store.memory.thaw();
     tokio::time::sleep(TTL).await;
     assert!(everything(&process.store).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_come_while_the_session_is_opened_share_it() {
+    let process = Process::on(fresh());
+    let names: Vec<_> = (0..50).map(|n| format!("n{n}")).collect();
+    let one_by_one = names.iter().enumerate().map(|(nth, id)| {
+        let process = &process;
+        async move {
+            for _ in 0..nth {
+                tokio::task::yield_now().await;
+            }
+            process.register(id).await
+        }
+    });
+    let registrations = join_all(one_by_one).await;
+    assert_eq!(process.store.counts.grants.load(Ordering::Relaxed), 1);
+    drop(registrations);
 }
 
 #[tokio::test(start_paused = true)]

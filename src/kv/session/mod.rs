@@ -191,6 +191,12 @@ impl Session {
         self.0.core.ttl()
     }
 
+    /// How long before its end in the store it counts as lost; see [`SessionOptions::margin`].
+    #[must_use]
+    pub fn margin(&self) -> Duration {
+        self.0.core.margin()
+    }
+
     /// How it is doing now. No I/O.
     #[must_use]
     pub fn state(&self) -> SessionState {

@@ -25,6 +25,7 @@ type Works = Arc<Mutex<BTreeMap<Fence, Work>>>;
 
 struct Work {
     by: usize,
+    clock: Arc<ProcessClock>,
     ended: Option<Duration>,
 }
 
@@ -77,18 +78,23 @@ pub(crate) async fn run(seed: u64, climate: Climate) -> History {
     world.record(&mut watching);
     watching.spawn(data_never_goes_back(world.server.clone(), history.clone()));
     let (works, calm) = (Works::default(), CancellationToken::new());
-    let actors: Vec<_> =
-        world.processes.iter().map(|process| Actor::new(&world, process, &works, &calm)).collect();
-    let mut running = JoinSet::new();
-    for actor in &actors {
-        watching.spawn(actor.clone().follow());
-        watching.spawn(actor.clone().watch_status());
-        running.spawn(actor.clone().live());
-    }
     if climate == Climate::Mild {
-        watching.spawn(one_at_a_time(actors.clone()));
+        watching.spawn(one_at_a_time(history.clone(), Arc::clone(&works)));
     }
-    world.trouble().await;
+    let (mut actors, mut running) = (BTreeMap::new(), JoinSet::new());
+    let mut start = |process: &Process| {
+        let actor = Actor::new(&world, process, &works, &calm);
+        watching.spawn(actor.clone().in_process(Actor::follow));
+        watching.spawn(actor.clone().in_process(Actor::watch_status));
+        if climate == Climate::Mild {
+            watching.spawn(actor.clone().in_process(Actor::says_what_is_so));
+        }
+        running.spawn(actor.clone().in_process(Actor::live));
+        actors.insert(process.name, actor);
+    };
+    world.processes().iter().for_each(&mut start);
+    world.trouble(start).await;
+    let actors: Vec<_> = actors.into_values().collect();
     calm.cancel();
     finale(&world, &actors, running).await;
     history
@@ -186,14 +192,19 @@ fn told(actors: &[Actor]) -> Vec<Heard> {
 }
 
 /// The work of no two running processes lasts at once.
-async fn one_at_a_time(actors: Vec<Actor>) {
+async fn one_at_a_time(history: History, all: Works) {
     loop {
         tokio::time::sleep(Duration::from_millis(10)).await;
-        if let Some(actor) = actors.first() {
-            let at_work: Vec<_> = actor.at_work(&actors);
-            must!(actor.history, at_work.len() < 2, "these work at once: {at_work:?}");
-        }
+        let open = |(_, work): &(&Fence, &Work)| work.ended.is_none() && runs(&work.clock);
+        let at_work: Vec<_> = works(&all).iter().filter(open).map(own).collect();
+        must!(history, at_work.len() < 2, "these work at once: {at_work:?}");
     }
+}
+
+/// Whether a process may be doing something in this very moment: one that is paused, or has not had a moment since,
+/// does nothing.
+fn runs(clock: &ProcessClock) -> bool {
+    clock.running_for().is_some_and(|running| running > MOMENT)
 }
 
 fn works(works: &Works) -> std::sync::MutexGuard<'_, BTreeMap<Fence, Work>> {
@@ -225,16 +236,10 @@ impl Actor {
         }
     }
 
-    /// Who may be working in this very moment: a process that is paused, or has not had a moment since, does nothing.
-    fn at_work(&self, actors: &[Self]) -> Vec<(usize, Fence)> {
-        let runs = |by: usize| {
-            let clock = actors.iter().find(|actor| actor.process.name == by);
-            let running = clock.and_then(|actor| actor.process.link.clock().running_for());
-            running.is_some_and(|running| running > MOMENT)
-        };
-        let works = works(&self.works);
-        let open = works.iter().filter(|(_, work)| work.ended.is_none() && runs(work.by));
-        open.map(|(fence, work)| (work.by, *fence)).collect()
+    /// Does something until its process is killed.
+    async fn in_process<F: Future<Output = ()>>(self, program: impl FnOnce(Self) -> F) {
+        let process = self.process.clone();
+        process.run(program(self)).await;
     }
 
     async fn follow(self) {
@@ -273,6 +278,19 @@ impl Actor {
         }
     }
 
+    /// Whoever says that it leads has a place in the store, while the store and the clocks keep their word.
+    async fn says_what_is_so(self) {
+        let (status, name) = (self.candidate.status(), self.process.name);
+        loop {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let said = *status.borrow();
+            let Status::Leading(fence) = said else { continue };
+            let stands = self.places().await.iter().any(|place| place.fence == fence);
+            let stands = stands || !runs(self.process.link.clock());
+            must!(self.history, stands, "p{name} says that it leads with fence {fence}, which is gone");
+        }
+    }
+
     /// Runs, and runs again whenever it was stopped, until it is stopped for good.
     async fn live(self) {
         while !self.stop.is_cancelled() {
@@ -293,7 +311,9 @@ impl Actor {
             drop(run);
             say!(self.history, "p{}'s run has ended: {ended:?}", self.process.name);
             must!(self.history, ended.is_none_or(|ended| ended.is_ok()), "a run failed");
-            let name = self.process.name;
+            let (name, status) = (self.process.name, *self.candidate.status().borrow());
+            // An election that was told is told to be over, whatever ended it.
+            must!(self.history, status == Status::Idle, "p{name} does not run, and is said to be {status:?}");
             let working = works(&self.works).values().any(|work| work.by == name && work.ended.is_none());
             must!(self.history, !working, "p{name} works, and does not run");
         }
@@ -423,12 +443,15 @@ impl Working {
         say!(actor.history, "p{by} works in term {fence}");
         let mut works = works(&actor.works);
         let highest = works.keys().next_back().copied();
+        let told = *actor.candidate.status().borrow();
+        let elected = matches!(told, Status::Leading(now) | Status::Leaving(now) if now == fence);
+        must!(actor.history, elected, "term {fence} began, and p{by} is said to be {told:?}");
         must!(actor.history, !works.contains_key(&fence), "term {fence} began twice");
         if actor.climate == Climate::Mild {
             let grows = highest.is_none_or(|highest| highest < fence);
             must!(actor.history, grows, "term {fence} began after {highest:?}");
         }
-        works.insert(fence, Work { by, ended: None });
+        works.insert(fence, Work { by, clock: Arc::clone(actor.process.link.clock()), ended: None });
         drop(works);
         Self { actor, fence }
     }

@@ -17,7 +17,10 @@ const LOCKS: [&str; 2] = ["a", "b/c"];
 const USERS: usize = 2;
 
 /// What the oracle knows of the grants so far.
-type Grants = Arc<StdMutex<BTreeMap<(usize, &'static str), Vec<Fence>>>>;
+type Grants = Arc<StdMutex<BTreeMap<(Whose, &'static str), Vec<Fence>>>>;
+
+/// Which life of which process remembers a grant, or all do.
+type Whose = Option<(usize, usize)>;
 
 #[derive(Clone)]
 struct User {
@@ -43,8 +46,9 @@ pub(crate) async fn run(seed: u64, climate: Climate) -> History {
     let mut users = JoinSet::new();
     let mut all = Vec::new();
     let grants = Grants::default();
-    for process in &world.processes {
+    let mut start = |process: &Process| {
         let locks = LOCKS.map(|name| lock(process, name));
+        all.retain(|user: &User| user.process.name != process.name);
         for nth in 0..USERS {
             let user = User {
                 name: format!("p{}u{nth}", process.name),
@@ -55,11 +59,13 @@ pub(crate) async fn run(seed: u64, climate: Climate) -> History {
                 grants: Arc::clone(&grants),
                 locks: locks.clone(),
             };
-            users.spawn(user.clone().live(stop.clone()));
+            let (process, live) = (process.clone(), user.clone().live(stop.clone()));
+            users.spawn(async move { process.run(live).await });
             all.push(user);
         }
-    }
-    world.trouble().await;
+    };
+    world.processes().iter().for_each(&mut start);
+    world.trouble(start).await;
     stop.cancel();
     if climate == Climate::Wiped {
         // A process that has seen larger fences refuses all others, and rightly: there is no good end to wait for.
@@ -69,12 +75,13 @@ pub(crate) async fn run(seed: u64, climate: Climate) -> History {
     }
     history
 }
+
 fn lock(process: &Process, name: &str) -> Mutex<Link> {
     Mutex::new(&process.link, &process.sessions, name).expect("the names are good")
 }
 
 /// With all trouble over: everybody gets a turn, nothing is left behind, and losses are told at once.
-async fn finale(world: &World, mut users: JoinSet<()>, all: Vec<User>) {
+async fn finale(world: &World, mut users: JoinSet<Option<()>>, all: Vec<User>) {
     let history = &world.history;
     let ended = tokio::time::timeout(20 * TTL, async { while users.join_next().await.is_some() {} }).await;
     must!(history, ended.is_ok(), "some users never got their turn");
@@ -183,8 +190,8 @@ impl User {
         must!(self.history, first, "{} was granted {name}, but {ahead:?} stands ahead", self.name);
         let mut grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
         // Of a store that loses its data, each process can tell only what it has seen itself.
-        let process = if self.climate == Climate::Wiped { self.process.name } else { usize::MAX };
-        let before = grants.entry((process, name)).or_default();
+        let own = (self.climate == Climate::Wiped).then_some((self.process.name, self.process.life));
+        let before = grants.entry((own, name)).or_default();
         must!(self.history, !before.contains(&fence), "fence {fence} of {name} was granted twice");
         if self.climate != Climate::Wild {
             must!(

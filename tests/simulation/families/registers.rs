@@ -46,21 +46,24 @@ pub(crate) async fn run(seed: u64, climate: Climate) -> History {
     let mut watchers = Vec::new();
     let stop = CancellationToken::new();
     let mut users = JoinSet::new();
-    for process in &world.processes {
+    let mut start = |process: &Process| {
+        watchers.retain(|watcher: &Watcher| watcher.process != process.name);
         watchers.extend(scopes().into_iter().map(|scope| watch(process, scope, &history, &mut watching)));
         for _ in 0..USERS {
             let recorded = recorded(&world, process, &histories);
             let written = Arc::clone(&written);
             let user = User { process: process.clone(), recorded, seen: BTreeMap::new(), written };
-            users.spawn(user.live(stop.clone()));
+            let (process, live) = (process.clone(), user.live(stop.clone()));
+            users.spawn(async move { process.run(live).await });
         }
-    }
-    world.trouble().await;
+    };
+    world.processes().iter().for_each(&mut start);
+    world.trouble(start).await;
     stop.cancel();
     let ended = tokio::time::timeout(SETTLED, async { while users.join_next().await.is_some() {} }).await;
     must!(history, ended.is_ok(), "some users never got an answer, nor an error");
     tokio::time::sleep(SETTLED).await;
-    for process in &world.processes {
+    for process in &world.processes() {
         let recorded = recorded(&world, process, &histories);
         for key in keys() {
             let read = recorded.ask(&key, Operation::Get, usize::MAX).await;
@@ -101,12 +104,12 @@ fn scopes() -> Vec<Scope> {
     keys().into_iter().map(Scope::Key).chain([all]).collect()
 }
 
-fn watch(process: &Process, scope: Scope, history: &History, watching: &mut JoinSet<()>) -> Watcher {
+fn watch(process: &Process, scope: Scope, history: &History, watching: &mut JoinSet<Option<()>>) -> Watcher {
     let clock: Arc<dyn Clock> = Arc::clone(process.link.clock()) as _;
     let view = Arc::new(StdMutex::new(View::new()));
     let mut events = observe(&process.link, scope.clone(), &clock, &process.random);
-    let (applied, history) = (Arc::clone(&view), history.clone());
-    watching.spawn(async move {
+    let (applied, history, watching_in) = (Arc::clone(&view), history.clone(), process.clone());
+    let watches = async move {
         while let Some(event) = events.next().await {
             let mut view = applied.lock().unwrap_or_else(PoisonError::into_inner);
             let before = event.is_err().then(|| view.clone());
@@ -114,7 +117,8 @@ fn watch(process: &Process, scope: Scope, history: &History, watching: &mut Join
             let kept = before.is_none_or(|before| before.entries().eq(view.entries()));
             must!(history, kept, "an error changed what a watcher knows");
         }
-    });
+    };
+    watching.spawn(async move { watching_in.run(watches).await });
     Watcher { process: process.name, scope, view }
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct ProcessClock {
 #[derive(Debug, Default)]
 struct Paused {
     since: Option<Duration>,
+    /// It is never resumed.
+    for_ever: bool,
     before: Duration,
     /// When it was last resumed.
     until: Duration,
@@ -46,8 +48,17 @@ impl ProcessClock {
         self.pauses.set(true);
     }
 
+    /// Stops it all for ever: whoever waits is never woken, and can only be dropped.
+    pub(crate) fn stop(&self) {
+        self.pause();
+        self.paused().for_ever = true;
+    }
+
     pub(crate) fn resume(&self) {
         let mut paused = self.paused();
+        if paused.for_ever {
+            return;
+        }
         if let Some(since) = paused.since.take() {
             paused.before += self.origin.elapsed().saturating_sub(since);
             paused.until = self.origin.elapsed();
@@ -65,6 +76,11 @@ impl ProcessClock {
     pub(crate) fn running_for(&self) -> Option<Duration> {
         let paused = self.paused();
         paused.since.is_none().then(|| self.origin.elapsed().saturating_sub(paused.until))
+    }
+
+    /// How long ago, in the world's time, the process was started.
+    pub(crate) fn age(&self) -> Duration {
+        self.origin.elapsed()
     }
 
     /// How much of its own time passes in a second of the world's.

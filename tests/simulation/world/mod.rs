@@ -4,13 +4,15 @@ mod clock;
 mod history;
 mod link;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use quorate::backends::Memory;
 use quorate::kv::{Clock, Event, Key, Random, Scope, SessionOptions, Sessions, WatchStore};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use clock::ProcessClock;
 pub(crate) use history::{History, must, say};
@@ -38,16 +40,19 @@ pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) server: Memory,
     pub(crate) history: History,
-    pub(crate) processes: Vec<Process>,
+    processes: Mutex<Vec<Process>>,
 }
 
 /// One process: a clock, a network, and the sessions it keeps.
 #[derive(Clone, Debug)]
 pub(crate) struct Process {
     pub(crate) name: usize,
+    /// How many of this name were killed before.
+    pub(crate) life: usize,
     pub(crate) link: Arc<Link>,
     pub(crate) random: Random,
     pub(crate) sessions: Sessions,
+    killed: CancellationToken,
 }
 
 impl World {
@@ -55,15 +60,29 @@ impl World {
     pub(crate) fn new(seed: u64, climate: Climate, processes: usize) -> Self {
         let random = Random::seeded(seed);
         let server = Memory::with_clock(ProcessClock::new(Duration::ZERO, 1.0, false));
-        let mut world = Self { climate, random, server, history: History::new(), processes: Vec::new() };
+        let world = Self { climate, random, server, history: History::new(), processes: Mutex::default() };
         for name in 0..processes {
-            world.processes.push(world.process(name));
+            let process = world.process(name);
+            world.lock().push(process);
         }
         world
     }
 
+    /// The processes there are now, in the order of their names.
+    pub(crate) fn processes(&self) -> Vec<Process> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Process>> {
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A process that was just started, with a clock of its own.
     pub(crate) fn process(&self, name: usize) -> Process {
+        self.process_of_life(name, 0)
+    }
+
+    fn process_of_life(&self, name: usize, life: usize) -> Process {
         let random = Random::seeded(self.random.nonce() as u64);
         let percent = match self.climate {
             // The margin is a tenth of the ttl: a clock may lose that much over one ttl.
@@ -83,7 +102,7 @@ impl World {
         let link = Arc::new(link);
         let options = SessionOptions::new(TTL).clock(clock).random(random.clone()).owner(format!("p{name}"));
         let sessions = Sessions::new(&link, options).expect("the options are good");
-        Process { name, link, random, sessions }
+        Process { name, life, link, random, sessions, killed: CancellationToken::new() }
     }
 
     /// A different network for each process: each seed turns some faults off altogether.
@@ -105,16 +124,19 @@ impl World {
         Duration::from_millis(self.random.below(1..most + 1) as u64)
     }
 
-    /// Makes trouble with networks, pauses and the store until the time is up; then all is well again.
-    pub(crate) async fn trouble(&self) {
+    /// Makes trouble with networks, processes and the store until the time is up; then all is well again. What is to
+    /// run in a process that takes the place of one that was killed, `start` starts.
+    pub(crate) async fn trouble(&self, mut start: impl FnMut(&Process) + Send) {
         let end = tokio::time::Instant::now() + TROUBLE;
-        let mut tasks = JoinSet::new();
+        let (mut tasks, mut dead, kills) = (JoinSet::new(), BTreeMap::new(), !self.random.one_in(3));
         while tokio::time::Instant::now() < end {
             tokio::time::sleep(self.some_millis(3_000)).await;
-            let process = &self.processes[self.random.below(0..self.processes.len())];
+            self.restart(&mut dead, tokio::time::Instant::now(), &mut start);
+            let processes = self.processes();
+            let process = &processes[self.random.below(0..processes.len())];
             let (link, clock) = (Arc::clone(&process.link), Arc::clone(process.link.clock()));
             let (name, lasting) = (process.name, self.some_millis(2 * TTL.as_millis() as usize));
-            match self.random.below(0..5) {
+            match self.random.below(0..6) {
                 0 => {
                     say!(self.history, "p{name} is cut off for {lasting:?}");
                     link.cut();
@@ -135,8 +157,16 @@ impl World {
                 3 => {
                     say!(self.history, "the store restarts");
                     self.server.cut_watches();
-                    self.processes.iter().for_each(|process| process.link.cut_watches());
+                    for process in &processes {
+                        process.link.cut_watches();
+                    }
                 }
+                4 if kills && !dead.contains_key(&name) => {
+                    say!(self.history, "p{name} is killed");
+                    process.kill();
+                    dead.insert(name, tokio::time::Instant::now() + lasting);
+                }
+                4 => {}
                 _ if self.climate == Climate::Mild => {}
                 _ if self.climate == Climate::Wiped && self.random.one_in(2) => {
                     say!(self.history, "the store comes back empty");
@@ -146,12 +176,32 @@ impl World {
             }
         }
         drop(tasks);
-        for process in &self.processes {
+        self.restart(&mut dead, end + 2 * TROUBLE, &mut start);
+        for process in self.processes() {
             process.link.heal();
             process.link.clock().resume();
             process.link.weather(Weather::CALM);
         }
         say!(self.history, "all is well from here on");
+    }
+
+    /// Where a process was killed and the time has come, another starts, which knows nothing of the one before.
+    fn restart(
+        &self,
+        dead: &mut BTreeMap<usize, tokio::time::Instant>,
+        now: tokio::time::Instant,
+        start: &mut impl FnMut(&Process),
+    ) {
+        dead.retain(|&name, at| {
+            let due = *at <= now;
+            if due {
+                say!(self.history, "p{name} starts again");
+                let process = self.process_of_life(name, self.lock()[name].life + 1);
+                self.lock()[name] = process.clone();
+                start(&process);
+            }
+            !due
+        });
     }
 
     /// An operator, or the store itself, ends something that somebody relies on.
@@ -204,6 +254,22 @@ pub(crate) async fn standing(server: &Memory) -> Vec<quorate::kv::Entry> {
 }
 
 impl Process {
+    /// Runs something in this process. If the process is killed first, it is dropped where it stands; `None` then.
+    pub(crate) async fn run<F: Future>(&self, program: F) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            () = self.killed.cancelled() => None,
+            output = program => Some(output),
+        }
+    }
+
+    /// Whatever is on its way to the store arrives, and nothing else ever does: what dropped futures and guards hand to
+    /// the session's task, and the task itself, wait for a clock that stands still.
+    fn kill(&self) {
+        self.link.clock().stop();
+        self.killed.cancel();
+    }
+
     /// Sleeps on the process's own clock, for at most this many of its milliseconds.
     pub(crate) async fn think(&self, most: usize) {
         let clock = self.link.clock();

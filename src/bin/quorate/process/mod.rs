@@ -1,0 +1,12 @@
+//! Running a command that must not outlive what is held.
+
+mod child;
+mod shim;
+mod signals;
+mod supervise;
+mod terminal;
+
+pub(crate) use child::{Child, Environment};
+pub(crate) use shim::become_command;
+pub(crate) use signals::{Signals, ended_by};
+pub(crate) use supervise::{Claim, End, accompany, supervise};

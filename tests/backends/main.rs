@@ -1,0 +1,27 @@
+//! Each store on its real server: what goes wrong there, and that its native clients get along with ours.
+#![cfg_attr(
+    feature = "etcd",
+    expect(clippy::expect_used, clippy::panic, reason = "a test program: it fails by panicking")
+)]
+
+#[cfg(feature = "etcd")]
+mod etcd;
+#[cfg(feature = "etcd")]
+#[path = "../kit/proxy.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod proxy;
+#[cfg(feature = "etcd")]
+#[path = "../kit/servers/mod.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod servers;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let trials: Vec<Trial> = Vec::new();
+    #[cfg(feature = "etcd")]
+    let trials = trials.into_iter().chain(etcd::trials()).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}

@@ -1,0 +1,82 @@
+//! Trouble at random for real servers and for the processes that use them, judged by the servers' own history.
+//!
+//! `scripts/chaos` runs it for as long as you like; as a test it runs for a short time, with the feature of a backend.
+#![expect(clippy::expect_used, clippy::panic, reason = "a test program: it fails by panicking")]
+#![expect(clippy::future_not_send, reason = "each process of it waits for everything in one task")]
+#![cfg_attr(
+    not(feature = "etcd"),
+    allow(unused, clippy::empty_enums, clippy::unused_async, reason = "nothing to torment")
+)]
+
+mod cluster;
+mod contest;
+mod crew;
+#[cfg(feature = "etcd")]
+mod etcd;
+mod judge;
+mod judged;
+mod options;
+#[path = "../kit/proxy.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod proxy;
+mod record;
+mod report;
+mod run;
+#[path = "../kit/servers/mod.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod servers;
+mod trouble;
+mod worker;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+#[cfg(feature = "etcd")]
+use libtest_mimic::Trial;
+
+use crate::contest::Contest;
+use crate::options::Options;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &*arguments.iter().map(String::as_str).collect::<Vec<_>>() {
+        // This binary again, as one of the processes.
+        ["work", contest, id, url, seed, guarded] => {
+            let contest = Contest::parse(contest).expect("a contest");
+            let seed = seed.parse().expect("a number");
+            block_on(worker::work(contest, id, url, seed, *guarded == "guarded"))
+        }
+        ["run", ..] => match Options::parse(&arguments[1..]) {
+            Ok(options) if block_on(run::run(&options)) => ExitCode::SUCCESS,
+            Ok(_) => ExitCode::FAILURE,
+            Err(reason) => {
+                eprintln!("{reason}");
+                ExitCode::from(2)
+            }
+        },
+        _ => {
+            let trials = judged::trials();
+            #[cfg(feature = "etcd")]
+            let trials = trials.into_iter().chain([short()]).collect();
+            libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+        }
+    }
+}
+
+#[cfg(feature = "etcd")]
+fn short() -> Trial {
+    let backend = options::Backend::Etcd(servers::etcd::Version::V3_5);
+    let options = Options::new(backend, std::time::Duration::from_secs(20));
+    Trial::test("etcd::nothing_goes_wrong_in_a_short_time_of_chaos", move || {
+        if block_on(run::run(&options)) { Ok(()) } else { Err("what went wrong is printed above".into()) }
+    })
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(future)
+}

@@ -1,0 +1,194 @@
+//! Trouble at random, for servers and for those who contend. All of it ends.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use quorate::Client;
+use quorate::kv::Random;
+use tokio::sync::OwnedMutexGuard;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::cluster::Cluster;
+use crate::contest::{Contest, TTL};
+use crate::crew::{Crew, Worker};
+use crate::proxy::Proxy;
+use crate::record::{Moment, now};
+
+/// What was done, and when.
+#[derive(Debug, Default)]
+pub(crate) struct Journal(Mutex<Vec<Fault>>);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    pub(crate) kind: &'static str,
+    pub(crate) whose: String,
+    pub(crate) from: Moment,
+    pub(crate) to: Moment,
+}
+
+/// A member that stands still, whichever it is.
+const PAUSED: &str = "member paused";
+
+impl Journal {
+    fn note(&self, kind: &'static str, whose: &str, from: Moment) {
+        let fault = Fault { kind, whose: whose.to_owned(), from, to: now() };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
+    }
+
+    pub(crate) fn faults(&self) -> Vec<Fault> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn by_kind(&self) -> BTreeMap<&'static str, usize> {
+        let mut kinds = BTreeMap::new();
+        for fault in self.faults() {
+            *kinds.entry(fault.kind).or_default() += 1;
+        }
+        kinds
+    }
+
+    /// When members stood still.
+    pub(crate) fn pauses(&self) -> Vec<(Moment, Moment)> {
+        let paused = self.faults().into_iter().filter(|fault| fault.kind == PAUSED);
+        paused.map(|fault| (fault.from, fault.to)).collect()
+    }
+}
+
+/// Torments one member after the other until `end`, the leader every other time. A majority is always well.
+pub(crate) async fn members(cluster: &mut dyn Cluster, random: Random, journal: &Journal, end: Instant) {
+    while Instant::now() < end {
+        sleep(some(&random, 1000..4000)).await;
+        let leads = random.one_in(2);
+        let count = cluster.addresses().len();
+        let member = if leads { cluster.leader().await } else { random.below(0..count) };
+        let (whose, from) = (format!("{member}{}", if leads { ", the leader" } else { "" }), now());
+        if random.one_in(2) {
+            cluster.kill(member);
+            sleep(some(&random, 200..3000)).await;
+            cluster.restart(member).await;
+            journal.note("member killed", &whose, from);
+        } else {
+            cluster.pause(member);
+            sleep(some(&random, 300..4000)).await;
+            cluster.resume(member);
+            journal.note(PAUSED, &whose, from);
+        }
+    }
+}
+
+/// Torments workers until `end`, several at a time, and every other time one that has its turn.
+pub(crate) async fn workers(
+    crew: &Crew,
+    observer: &Client,
+    random: Random,
+    journal: &Arc<Journal>,
+    end: Instant,
+) {
+    let mut troubled = JoinSet::new();
+    while Instant::now() < end {
+        sleep(some(&random, 100..700)).await;
+        while troubled.try_join_next().is_some_and(|ended| ended.is_ok()) {}
+        let holder = if random.one_in(2) { holder(observer, &random).await } else { None };
+        let worker = holder.and_then(|id| crew.find(&id));
+        let workers = crew.workers();
+        let worker = worker.unwrap_or_else(|| &workers[random.below(0..workers.len())]);
+        // One that is in trouble already is left to it.
+        if let Ok(worker) = Arc::clone(worker).try_lock_owned() {
+            let fault = Ordered::draw(&random);
+            troubled.spawn(fault.befall(worker, Arc::clone(journal)));
+        }
+    }
+    while let Some(ended) = troubled.join_next().await {
+        ended.expect("trouble does not panic");
+    }
+}
+
+/// Who has its turn, as the store says; nobody, if the store does not say so soon.
+async fn holder(observer: &Client, random: &Random) -> Option<String> {
+    let contest = Contest::ALL[random.below(0..Contest::ALL.len())];
+    let look = async {
+        match contest {
+            Contest::Lock => {
+                let holders = observer.mutex(contest.name()).ok()?.holders().await.ok()?;
+                Some(holders.first()?.owner.clone())
+            }
+            Contest::Election => Some(observer.follower(contest.name()).ok()?.leader().await.ok()??.id),
+        }
+    };
+    timeout(TTL / 4, look).await.ok()?
+}
+
+/// Something that is to happen to a worker, drawn beforehand.
+struct Ordered {
+    fault: WorkerFault,
+    length: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum WorkerFault {
+    Kill,
+    Pause,
+    Partition,
+    Cut,
+    Swallow,
+    Delay,
+}
+
+impl Ordered {
+    fn draw(random: &Random) -> Self {
+        let ttl = usize::try_from(TTL.as_millis()).expect("a ttl is short");
+        // What makes a session end is as frequent as what it should outlast.
+        let (fault, length) = match random.below(0..8) {
+            0 => (WorkerFault::Kill, 0..ttl),
+            1 => (WorkerFault::Pause, ttl / 8..ttl),
+            2 => (WorkerFault::Pause, ttl..ttl * 5 / 2),
+            3 => (WorkerFault::Partition, ttl / 8..ttl),
+            4 => (WorkerFault::Partition, ttl..ttl * 5 / 2),
+            5 => (WorkerFault::Cut, 0..1),
+            6 => (WorkerFault::Swallow, ttl / 20..ttl / 2),
+            _ => (WorkerFault::Delay, ttl / 2..ttl * 2),
+        };
+        Self { fault, length: some(random, length) }
+    }
+
+    async fn befall(self, mut worker: OwnedMutexGuard<Worker>, journal: Arc<Journal>) {
+        let Self { fault, length } = self;
+        let from = now();
+        match fault {
+            WorkerFault::Kill => worker.kill(),
+            WorkerFault::Pause => worker.pause(),
+            WorkerFault::Partition => worker.proxies.iter().for_each(Proxy::freeze),
+            WorkerFault::Cut => worker.proxies.iter().for_each(Proxy::cut),
+            WorkerFault::Swallow => worker.proxies.iter().for_each(Proxy::swallow_replies),
+            WorkerFault::Delay => worker.proxies.iter().for_each(|proxy| proxy.delay(length / 20)),
+        }
+        sleep(length).await;
+        match fault {
+            WorkerFault::Kill => worker.start(),
+            WorkerFault::Pause => worker.resume(),
+            _ => worker.proxies.iter().for_each(Proxy::heal),
+        }
+        journal.note(fault.name(), &worker.id, from);
+    }
+}
+
+impl WorkerFault {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "worker killed",
+            Self::Pause => "worker paused",
+            Self::Partition => "worker cut off",
+            Self::Cut => "connections cut",
+            Self::Swallow => "replies swallowed",
+            Self::Delay => "requests and replies delayed",
+        }
+    }
+}
+
+/// So many milliseconds.
+fn some(random: &Random, range: Range<usize>) -> Duration {
+    Duration::from_millis(random.below(range) as u64)
+}

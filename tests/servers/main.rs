@@ -1,0 +1,52 @@
+//! What tests against real servers stand on: that the servers start, and fail and come back as ordered.
+//!
+//! Trials of a server are there with the feature of its backend, and named after it. The program also starts servers
+//! for people: see `scripts/servers`.
+#![expect(clippy::expect_used, clippy::panic, reason = "a test program: it fails by panicking")]
+
+#[cfg(feature = "etcd")]
+mod etcd;
+mod proxied;
+#[path = "../kit/proxy.rs"]
+#[allow(dead_code, reason = "without the feature of a server there is little to stand before")]
+mod proxy;
+#[path = "../kit/servers/mod.rs"]
+#[allow(dead_code, reason = "without the feature of a server nobody torments it")]
+mod servers;
+mod start;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [mode, server, options @ ..] = &*arguments
+        && mode == "start"
+    {
+        return block_on(start::run(server, options));
+    }
+    let trials = proxied::trials();
+    #[cfg(feature = "etcd")]
+    let trials = trials.into_iter().chain(etcd::trials()).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn trial<F: Future<Output = ()>>(
+    name: impl Into<String>,
+    test: impl FnOnce() -> F + Send + 'static,
+) -> Trial {
+    Trial::test(name, move || {
+        block_on(test());
+        Ok(())
+    })
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(future)
+}
