@@ -8,6 +8,8 @@
     allow(dead_code, reason = "nobody to torment")
 )]
 
+#[cfg(feature = "consul")]
+mod consul;
 mod contest;
 mod crew;
 #[cfg(feature = "etcd")]
@@ -50,6 +52,8 @@ fn main() -> ExitCode {
             let seed = seed.parse().expect("a number");
             block_on(worker::work(contest, id, url, ttl, seed, *guarded == "guarded"))
         }
+        #[cfg(feature = "consul")]
+        ["run", "consul", rest @ ..] => run::<servers::consul::Version>(rest),
         #[cfg(feature = "etcd")]
         ["run", "etcd", rest @ ..] => run::<servers::etcd::Version>(rest),
         #[cfg(feature = "zookeeper")]
@@ -57,6 +61,11 @@ fn main() -> ExitCode {
         ["run", ..] => refuse("unknown backend, or built without it"),
         _ => {
             let trials = judged::trials();
+            #[cfg(feature = "consul")]
+            let trials: Vec<_> = trials
+                .into_iter()
+                .chain([consul::replayed::trial(), short::<servers::consul::Version>()])
+                .collect();
             #[cfg(feature = "etcd")]
             let trials: Vec<_> = trials.into_iter().chain([short::<servers::etcd::Version>()]).collect();
             #[cfg(feature = "zookeeper")]
