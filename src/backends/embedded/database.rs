@@ -225,7 +225,7 @@ mod tests {
         let directory = tempfile::TempDir::new().unwrap();
         let mut database = Database::open(&directory.path().join("store.db"), || true).unwrap().unwrap();
         for (lasting, mode) in [(Lasting::Always, 2), (Lasting::ThisBoot, 1), (Lasting::Always, 2)] {
-            database.write(lasting, Tables::revision).unwrap();
+            database.write(lasting, |_| Ok(())).unwrap();
             let set: i32 =
                 database.connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
             assert_eq!(set, mode, "{lasting:?}");
