@@ -69,7 +69,11 @@ fn main() -> ExitCode {
             #[cfg(feature = "etcd")]
             let trials: Vec<_> = trials.into_iter().chain([short::<servers::etcd::Version>()]).collect();
             #[cfg(feature = "zookeeper")]
-            let trials: Vec<_> = trials.into_iter().chain([short::<servers::zookeeper::Version>()]).collect();
+            let trials: Vec<_> = trials
+                .into_iter()
+                .chain(zookeeper::logs::trials())
+                .chain([short::<servers::zookeeper::Version>()])
+                .collect();
             libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
         }
     }
