@@ -1,5 +1,6 @@
 //! What the judge needs to know of a store: all that ever happened to its keys, told by the servers themselves.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +26,9 @@ pub(crate) struct Stands {
 pub(crate) trait Historian: Cluster {
     /// How long sessions are to last: as short as the servers let them, so that there are many losses.
     const TTL: Duration = Duration::from_secs(2);
+
+    /// How many milliseconds the members are left alone between troubles. Sessions must have time to end.
+    const REST: Range<usize> = 1000..4000;
 
     /// Begins to take notes, where the servers keep no history themselves. Nothing was written so far. Whatever takes
     /// them ends with the cluster, at the latest.

@@ -53,7 +53,7 @@ async fn torment<V: Release<Cluster: Historian>>(options: &Options<V>) -> bool {
     let chances = [Random::seeded(options.seed), Random::seeded(options.seed.wrapping_add(1))];
     let [servers, clients] = chances;
     tokio::join!(
-        trouble::members(&mut cluster, servers, &journal, ttl, end),
+        trouble::members(&mut cluster, servers, &journal, V::Cluster::REST, end),
         trouble::workers(&crew, &observer, clients, &journal, ttl, end),
     );
 

@@ -57,17 +57,16 @@ impl Journal {
     }
 }
 
-/// Torments one member after the other until `end`, the leader every other time. A majority is always well, and there
-/// is time in between for sessions to end, as they may last longer with every change of the leader.
+/// Torments one member after the other until `end`, the leader every other time. A majority is always well.
 pub(crate) async fn members(
     cluster: &mut dyn Cluster,
     random: Random,
     journal: &Journal,
-    ttl: Duration,
+    rest: Range<usize>,
     end: Instant,
 ) {
     while Instant::now() < end {
-        sleep(some(&random, share(ttl, 50..200))).await;
+        sleep(some(&random, rest.clone())).await;
         let leads = random.one_in(2);
         let count = cluster.addresses().len();
         let member = if leads { cluster.leader().await } else { random.below(0..count) };

@@ -11,6 +11,7 @@ mod replay;
 pub(crate) mod replayed;
 mod request;
 
+use std::ops::Range;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,6 +29,9 @@ const LOGS: &[u8] = b"logs";
 impl Historian for Consul {
     // It takes no shorter ones.
     const TTL: Duration = Duration::from_secs(10);
+
+    // Whoever is elected lets every session live for two ttls from then on.
+    const REST: Range<usize> = 5000..50_000;
 
     async fn history(&mut self) -> Vec<Change> {
         let leader = self.leader().await;
