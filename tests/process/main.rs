@@ -7,14 +7,12 @@ mod place;
 #[path = "../kit/replica.rs"]
 mod replica;
 mod scale;
-#[cfg(feature = "etcd")]
 #[path = "../kit/servers/mod.rs"]
-#[allow(dead_code, reason = "other tests need more of it")]
+#[allow(dead_code, unused_imports, reason = "other tests need more of it")]
 mod servers;
-#[cfg(feature = "etcd")]
-#[path = "../kit/shared_etcd.rs"]
+#[path = "../kit/shared.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
-mod shared_etcd;
+mod shared;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -39,7 +37,7 @@ type Making = fn() -> Place;
 const STORES: &[(&str, Making)] = &[
     ("embedded", Place::embedded),
     #[cfg(feature = "etcd")]
-    ("etcd", Place::etcd),
+    ("etcd", || Place::served(&*shared::ETCD, 2, Duration::from_secs(2))),
 ];
 
 fn main() -> ExitCode {

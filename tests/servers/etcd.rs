@@ -12,13 +12,11 @@ use tokio::time::Instant;
 use crate::proxy::Proxy;
 use crate::servers::certificates::{Certificates, Identity};
 use crate::servers::etcd::{Etcd, Options, PASSWORD, USER, Version};
-use crate::servers::{PATIENCE, until};
+use crate::servers::{Cluster as _, PATIENCE, Release as _, until};
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let full = std::env::var_os("QUORATE_TEST_FULL").is_some_and(|full| !full.is_empty());
-    let versions: &[Version] = if full { &Version::ALL } else { &Version::USUAL };
-    versions.iter().flat_map(|version| of_version(*version)).chain(at_any_version()).collect()
+    Version::tried().iter().flat_map(|version| of_version(*version)).chain(at_any_version()).collect()
 }
 
 fn of_version(version: Version) -> Vec<Trial> {

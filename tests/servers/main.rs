@@ -11,7 +11,7 @@ mod proxied;
 #[allow(dead_code, reason = "without the feature of a server there is little to stand before")]
 mod proxy;
 #[path = "../kit/servers/mod.rs"]
-#[allow(dead_code, reason = "without the feature of a server nobody torments it")]
+#[allow(dead_code, unused_imports, reason = "without the feature of a server nobody torments it")]
 mod servers;
 mod start;
 
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     if let [mode, server, options @ ..] = &*arguments
         && mode == "start"
     {
-        return block_on(start::run(server, options));
+        return block_on(start::dispatch(server, options));
     }
     let trials = proxied::trials();
     #[cfg(feature = "etcd")]
