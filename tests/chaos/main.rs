@@ -3,29 +3,25 @@
 //! `scripts/chaos` runs it for as long as you like; as a test it runs for a short time, with the feature of a backend.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test program: it fails by panicking")]
 #![expect(clippy::future_not_send, reason = "each process of it waits for everything in one task")]
+#![cfg_attr(not(feature = "etcd"), allow(dead_code, reason = "nobody to torment"))]
 
 mod contest;
-#[allow(dead_code, reason = "without the feature of a server there is nobody to torment")]
 mod crew;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod history;
 mod judge;
 mod judged;
-#[allow(dead_code, reason = "without the feature of a server there is nobody to torment")]
 mod options;
 #[path = "../kit/proxy.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod proxy;
 mod record;
-#[allow(dead_code, reason = "without the feature of a server there is nobody to torment")]
 mod report;
-#[allow(dead_code, reason = "without the feature of a server there is nobody to torment")]
 mod run;
 #[path = "../kit/servers/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "other tests need more of it")]
 mod servers;
-#[allow(dead_code, reason = "without the feature of a server there is nobody to torment")]
 mod trouble;
 mod worker;
 

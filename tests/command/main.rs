@@ -53,6 +53,8 @@ struct Subject {
 /// Every store that the command is tried on. A store adds itself here; the trials stay as they are.
 const STORES: &[Subject] = &[
     Subject { name: "embedded", make: Store::embedded, more: &[] },
+    #[cfg(feature = "consul")]
+    Subject { name: "consul", make: || Store::served(&*shared::CONSUL, 5), more: &[] },
     #[cfg(feature = "etcd")]
     Subject { name: "etcd", make: || Store::served(&*shared::ETCD, 1), more: etcd::TRIALS },
 ];

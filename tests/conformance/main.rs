@@ -1,5 +1,7 @@
 //! Every case of the conformance suite over every store, and broken stores that it must find out.
 
+#[cfg(feature = "consul")]
+mod consul;
 mod defects;
 #[cfg(feature = "embedded")]
 mod embedded;
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
         return workers::serve(url);
     }
     let trials = stores::trials().chain(narrow::trials()).chain(workers::trials()).chain(defects::trials());
+    #[cfg(feature = "consul")]
+    let trials = trials.chain(consul::trials());
     #[cfg(feature = "etcd")]
     let trials = trials.chain(etcd::trials());
     let trials = trials.collect();

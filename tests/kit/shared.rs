@@ -6,6 +6,11 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::servers::{Cluster, Options, Release};
 
+/// A Consul.
+#[cfg(feature = "consul")]
+pub(crate) static CONSUL: std::sync::LazyLock<Shared<crate::servers::consul::Consul>> =
+    std::sync::LazyLock::new(Shared::start::<crate::servers::consul::Version>);
+
 /// An etcd.
 #[cfg(feature = "etcd")]
 pub(crate) static ETCD: std::sync::LazyLock<Shared<crate::servers::etcd::Etcd>> =

@@ -42,6 +42,11 @@ impl Place {
         Duration::from_secs(self.ttl.into()) + self.slack
     }
 
+    /// How often to try a failover: twenty times, or as often as there may be time for.
+    pub(crate) fn rounds(&self) -> u64 {
+        (80 / self.failover().as_secs()).min(20)
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

@@ -13,7 +13,7 @@ use crate::proxy::Proxy;
 use crate::servers::certificates::{Certificates, Identity};
 use crate::servers::etcd::{Etcd, Options, PASSWORD, USER, Version};
 use crate::servers::{Cluster as _, PATIENCE, Release as _, until};
-use crate::trial;
+use crate::{refused, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     Version::tried().iter().flat_map(|version| of_version(*version)).chain(at_any_version()).collect()
@@ -47,12 +47,6 @@ async fn put(etcd: &Etcd, key: &str, value: &str) {
 
 async fn get(etcd: &Etcd, key: &str) -> String {
     etcd.etcdctl(&["get", key, "--print-value-only"]).await.expect("it is read")
-}
-
-/// Fails because of something that says so.
-fn refused(done: &Result<String, String>, because: &str) {
-    let reason = done.as_ref().expect_err("it is refused");
-    assert!(reason.contains(because), "not {because:?} but {reason}");
 }
 
 async fn one_member(version: Version) {

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::servers::{Cluster as _, Options, Release, etcd};
+use crate::servers::{Cluster as _, Options, Release, consul, etcd};
 
 /// Starts what the arguments say, prints its URL, and waits to be told to end.
 pub(crate) async fn dispatch(server: &str, arguments: &[String]) -> ExitCode {
     match server {
+        "consul" => run::<consul::Version>(arguments).await,
         "etcd" => run::<etcd::Version>(arguments).await,
         _ => refuse(&format!("unknown server {server}")),
     }

@@ -5,6 +5,7 @@
 
 pub(crate) mod certificates;
 mod cluster;
+pub(crate) mod consul;
 pub(crate) mod etcd;
 mod options;
 mod site;
