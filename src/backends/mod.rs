@@ -9,7 +9,7 @@ mod etcd;
 mod memory;
 
 #[cfg(feature = "consul")]
-pub use consul::{Consul, ConsulOptions};
+pub use consul::{Consul, ConsulCatalog, ConsulOptions};
 #[cfg(feature = "embedded")]
 pub use embedded::Embedded;
 #[cfg(feature = "etcd")]

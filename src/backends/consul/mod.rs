@@ -1,5 +1,6 @@
 //! Consul, version 1.8 and later.
 
+mod catalog;
 mod endpoints;
 mod error;
 mod feed;
@@ -24,6 +25,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
+use self::catalog::announce::Announcer;
+pub use self::catalog::provider::ConsulCatalog;
 use self::endpoints::Endpoints;
 use self::hub::Hub;
 pub use self::options::ConsulOptions;
@@ -87,6 +90,8 @@ pub struct Consul {
     hub: Arc<Hub>,
     rewritten: Arc<Rewritten>,
     node: Arc<str>,
+    /// Tells Consul's own catalog of registrations, where that was asked for.
+    announcer: Option<Arc<Announcer>>,
     /// What runs there, if that was told.
     server: Option<Arc<str>>,
 }
@@ -102,11 +107,18 @@ impl Consul {
         let server = endpoints.probe().await?;
         Ok(Self {
             hub: Arc::new(Hub::new(&endpoints)),
+            announcer: options.native.then(|| Arc::new(Announcer::new(&endpoints))),
             endpoints,
             rewritten: Arc::default(),
             node: options.node.into(),
             server,
         })
+    }
+
+    /// The instances of a service in Consul's own catalog, whoever registered them. Nothing is sent.
+    #[must_use]
+    pub fn catalog(&self, service: &str) -> ConsulCatalog {
+        ConsulCatalog::new(&self.endpoints, service)
     }
 }
 
@@ -141,13 +153,17 @@ impl Store for Consul {
 
     async fn commit(&self, txn: Txn) -> Result<Write> {
         txn.validate(&self.limits())?;
-        txn::commit(&self.endpoints, &self.rewritten, &txn).await.map_err(|error| {
+        let write = txn::commit(&self.endpoints, &self.rewritten, &txn).await.map_err(|error| {
             let error = error.at(BACKEND, "commit");
             match txn.subject() {
                 Some(key) => error.on(key),
                 None => error,
             }
-        })
+        })?;
+        if let Some(announcer) = self.announcer.as_ref().filter(|_| write.is_applied()) {
+            announcer.applied(&txn).await;
+        }
+        Ok(write)
     }
 
     async fn delete_prefix(&self, prefix: &Key) -> Result<u64> {
@@ -167,7 +183,11 @@ impl SessionStore for Consul {
     }
 
     async fn revoke(&self, session: &SessionId) -> Result<()> {
-        session::revoke(&self.endpoints, session).await
+        session::revoke(&self.endpoints, session).await?;
+        if let Some(announcer) = &self.announcer {
+            announcer.ended(session).await;
+        }
+        Ok(())
     }
 }
 

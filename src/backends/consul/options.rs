@@ -38,6 +38,7 @@ pub struct ConsulOptions {
     pub(super) token: Option<String>,
     pub(super) datacenter: Option<String>,
     pub(super) node: String,
+    pub(super) native: bool,
     pub(super) trust: Option<Trust>,
     pub(super) times: Times,
 }
@@ -72,6 +73,7 @@ impl ConsulOptions {
             token: None,
             datacenter: None,
             node: NODE.to_owned(),
+            native: false,
             trust: None,
             times: Times::default(),
         }
@@ -101,6 +103,15 @@ impl ConsulOptions {
     /// beforehand.
     pub fn node(mut self, name: impl Into<String>) -> Self {
         self.node = name.into();
+        self
+    }
+
+    /// Puts registrations into Consul's own catalog as well, where its DNS, its UI and other programs find them: as
+    /// services of the agent that is asked, with a check that is passing, or a warning while the instance drains. Whoever
+    /// dies is critical there after 15 s, and gone a minute later. Each costs a request every 5 s, and the token needs
+    /// `service` write.
+    pub fn native(mut self, native: bool) -> Self {
+        self.native = native;
         self
     }
 
@@ -162,7 +173,7 @@ impl ConsulOptions {
     }
 
     /// What a URL says, such as `consul://h1:8500,h2:8500?token_file=/run/secrets/token`. Its options are `token`,
-    /// `token_file`, `datacenter`, `node`, `ca`, `cert` and `key` (files), `tls=true`, `server_name`, `timeout`,
+    /// `token_file`, `datacenter`, `node`, `native=true`, `ca`, `cert` and `key` (files), `tls=true`, `server_name`, `timeout`,
     /// `try_timeout` and `connect_timeout`.
     pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         if url.hosts().is_empty() || !url.path().is_empty() {
@@ -182,10 +193,9 @@ impl ConsulOptions {
         };
         options.datacenter = url.take("datacenter");
         options.node = url.take("node").unwrap_or(options.node);
-        match url.take("tls").as_deref() {
-            None | Some("false") => {}
-            Some("true" | "") => options = options.tls(),
-            Some(other) => return Err(Error::invalid(format!("tls {other:?} is neither true nor false"))),
+        options.native = take_flag(&mut url, "native")?;
+        if take_flag(&mut url, "tls")? {
+            options = options.tls();
         }
         if let Some(path) = url.take("ca") {
             options = options.ca_file(path)?;
@@ -232,6 +242,14 @@ impl ConsulOptions {
             return Err(Error::invalid(format!("{host:?} is no host")));
         }
         Ok(name)
+    }
+}
+
+fn take_flag(url: &mut StoreUrl, option: &str) -> Result<bool> {
+    match url.take(option).as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true" | "") => Ok(true),
+        Some(other) => Err(Error::invalid(format!("{option} {other:?} is neither true nor false"))),
     }
 }
 

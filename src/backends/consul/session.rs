@@ -134,7 +134,7 @@ fn is_one(session: &SessionId) -> bool {
     text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
-fn json(body: &impl Serialize) -> Result<Vec<u8>> {
+pub(super) fn json(body: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(body).map_err(|error| broken("a request without a form").because(error))
 }
 

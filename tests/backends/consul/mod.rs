@@ -1,5 +1,6 @@
 //! Consul.
 
+mod catalog;
 mod connecting;
 mod counted;
 mod faults;
@@ -32,6 +33,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             watches::trials(version),
             round_trips::trials(version),
             scale::trials(version),
+            catalog::trials(version),
         ];
         groups.into_iter().flatten()
     };
