@@ -27,8 +27,7 @@ const RUNTIMES: usize = 8;
 /// The pause after all agents have failed, before the first is asked again; it doubles up to the last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
-/// Whoever drops a request that was not answered for so long had enough of it: a renewal of the shortest session has a
-/// little more.
+/// Whoever drops a request that was not answered for so long had enough of it, and did not only change their mind.
 const IMPATIENCE: Duration = Duration::from_millis(500);
 
 /// Whether a request may be sent again when it is not known whether it took effect.
@@ -215,13 +214,14 @@ impl Endpoints {
         let asked = asked.await;
         attempt.open = false;
         let fault = match asked {
-            Ok(Ok(answer)) if answer.status.is_server_error() => {
-                if self.classify(&answer).cure == Cure::Elsewhere {
+            Ok(Ok(answer)) => {
+                let is_trouble =
+                    answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS;
+                if is_trouble && self.classify(&answer).cure == Cure::Elsewhere {
                     self.give_up(turn);
                 }
                 return Ok(answer);
             }
-            Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(fault)) => fault,
             Err(_) => Fault::silent(agent, sent.load(Ordering::Relaxed)),
         };
