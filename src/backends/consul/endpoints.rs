@@ -19,7 +19,7 @@ use super::error::{Cure, Fault, classify};
 use super::http::{Answer, Ask, Lane, Pool};
 use super::options::{ConsulOptions, Times};
 use super::tls::{self, Trust};
-use crate::kv::{Error, ErrorKind, Outcome, Result, Watched};
+use crate::kv::{Error, ErrorKind, Outcome, Random, Result, Watched};
 
 /// How many runtimes may have connections of their own at the same time.
 const RUNTIMES: usize = 8;
@@ -49,6 +49,7 @@ pub(super) struct Endpoints {
     /// What it may be when an agent closes a new connection without a word, as it does over certificates.
     hint: &'static str,
     times: Times,
+    random: Random,
     /// Grows whenever an agent is given up, so that many requests that fail together give it up once; which one is asked
     /// follows from it.
     turn: Watched<usize>,
@@ -83,6 +84,7 @@ impl Endpoints {
             server_name: trust.and_then(|trust| trust.server_name.clone()),
             hint,
             times: options.times,
+            random: Random::from_os(),
             turn: Watched::new(0),
             pools: Mutex::default(),
         };
@@ -254,6 +256,11 @@ impl Endpoints {
         pools.truncate(RUNTIMES - 1);
         pools.push_front((runtime, Arc::clone(&pool)));
         Ok(pool)
+    }
+
+    /// A number that is hardly ever drawn twice.
+    pub(super) fn draw(&self) -> u64 {
+        u64::try_from(self.random.nonce() >> u64::BITS).unwrap_or_default()
     }
 
     /// Lets what comes next go elsewhere, unless another request has seen to that.

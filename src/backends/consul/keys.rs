@@ -56,15 +56,12 @@ pub(super) fn decode(raw: &str) -> Option<Key> {
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         let digits = (byte == b'_').then(|| raw.get(at + 1..at + 3)).flatten();
-        match digits.filter(|digits| digits.bytes().all(is_digit)) {
-            Some(digits) => {
-                decoded.push(u8::from_str_radix(digits, 16).ok()?);
-                at += 3;
-            }
-            None => {
-                decoded.push(byte);
-                at += 1;
-            }
+        if let Some(digits) = digits.filter(|digits| digits.bytes().all(is_digit)) {
+            decoded.push(u8::from_str_radix(digits, 16).ok()?);
+            at += 3;
+        } else {
+            decoded.push(byte);
+            at += 1;
         }
     }
     let key = Key::decode(&String::from_utf8(decoded).ok()?).ok()?;

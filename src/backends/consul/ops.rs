@@ -44,11 +44,12 @@ impl Op {
     }
 
     /// Writes, and so changes the index, even when all is as before: the server keeps it otherwise, and of two writers of
-    /// one value both would believe that theirs was it.
+    /// one value both would believe that theirs was it. So each write has flags of its own.
     fn write(verb: &'static str, key: &Key, value: &Bytes) -> Self {
         let mut op = Self::new(verb, keys::encode(key));
         op.kv.value = Some(keys::value(value));
-        op.kv.flags = Some(fastrand::u64(..));
+        // Drawn when it is sent.
+        op.kv.flags = Some(0);
         op
     }
 
@@ -109,7 +110,7 @@ pub(super) enum Done {
 }
 
 /// Sends a transaction.
-pub(super) async fn send(endpoints: &Endpoints, operation: &'static str, ops: &[Op]) -> Result<Done> {
+pub(super) async fn send(endpoints: &Endpoints, operation: &'static str, mut ops: Vec<Op>) -> Result<Done> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Answer {
@@ -127,7 +128,10 @@ pub(super) async fn send(endpoints: &Endpoints, operation: &'static str, ops: &[
         op_index: usize,
         what: String,
     }
-    let body = body(ops)?;
+    for flags in ops.iter_mut().filter_map(|op| op.kv.flags.as_mut()) {
+        *flags = endpoints.draw();
+    }
+    let body = body(&ops)?;
     // Only matters where all operations read.
     let ask = Ask { query: "consistent".to_owned(), ..Ask::put("/v1/txn", body) };
     let answer =

@@ -39,7 +39,7 @@ pub(super) async fn enter(
 ) -> Result<Entered> {
     let key = queue.place_key(session, ticket)?;
     // Whatever stands there already is ours, and a lock would rewrite it.
-    let ops = [Op::absent(&key), Op::lock(&key, &value, session), Op::read_below(queue.key())];
+    let ops = vec![Op::absent(&key), Op::lock(&key, &value, session), Op::read_below(queue.key())];
     let place = |fence| Place {
         queue: queue.clone(),
         key: key.clone(),
@@ -47,7 +47,7 @@ pub(super) async fn enter(
         session: session.clone(),
         ticket: *ticket,
     };
-    match ops::send(endpoints, "enter", &ops).await? {
+    match ops::send(endpoints, "enter", ops).await? {
         Done::Applied(told) => {
             let entries: Vec<_> = told.iter().filter_map(Stored::entry).collect();
             let place = place(ops::last(&told, &key)?.fence());

@@ -65,7 +65,7 @@ pub(super) async fn commit(endpoints: &Endpoints, rewritten: &Rewritten, txn: &T
     let mut seen = BTreeMap::new();
     for _ in 0..ROUNDS {
         let (ops, aims): (Vec<_>, Vec<_>) = translate(rewritten, txn, &seen).into_iter().unzip();
-        let failed = match ops::send(endpoints, "commit", &ops).await? {
+        let failed = match ops::send(endpoints, "commit", ops).await? {
             Done::Applied(told) => {
                 let entries = txn.puts().iter().map(|put| {
                     let stored = ops::last(&told, &put.key)?;
@@ -148,7 +148,7 @@ pub(super) async fn delete_prefix(endpoints: &Endpoints, prefix: &Key) -> Result
     let mut count = 0;
     for some in covered.chunks(MAX_OPS) {
         let deletes: Vec<_> = some.iter().map(|entry| Op::delete(&entry.key)).collect();
-        let done = ops::send(endpoints, "delete_prefix", &deletes).await;
+        let done = ops::send(endpoints, "delete_prefix", deletes).await;
         done.map_err(|error| if count > 0 { error.unsettled() } else { error }.at(BACKEND, "delete_prefix"))?;
         count += some.len() as u64;
     }

@@ -139,7 +139,7 @@ impl Desk {
     fn end(&self, session: &SessionId) -> bool {
         self.with(|wanted| {
             let theirs = wanted.values_mut().filter(|wanted| wanted.session == *session);
-            theirs.fold(false, |some, wanted| wanted.leave() || some)
+            theirs.filter_map(|wanted| wanted.leave().then_some(())).count() > 0
         })
     }
 

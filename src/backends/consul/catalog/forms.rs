@@ -119,7 +119,8 @@ struct Node {
 struct Service {
     #[serde(rename = "ID")]
     id: String,
-    service: String,
+    #[serde(rename = "Service")]
+    name: String,
     address: String,
     port: u16,
     tags: Option<BTreeSet<String>>,
@@ -146,7 +147,7 @@ impl Told {
             (port, true) => format!("[{host}]:{port}"),
             (port, false) => format!("{host}:{port}"),
         };
-        let mut instance = Instance::new(service.service, id, address);
+        let mut instance = Instance::new(service.name, id, address);
         instance.zone = metadata.remove(ZONE);
         instance.metadata = metadata;
         instance.tags = service.tags.unwrap_or_default();
