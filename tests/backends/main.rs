@@ -19,7 +19,7 @@ use libtest_mimic::{Arguments, Trial};
 fn main() -> ExitCode {
     let trials: Vec<Trial> = Vec::new();
     #[cfg(feature = "consul")]
-    let trials = trials.into_iter().chain(consul::trials()).collect();
+    let trials: Vec<_> = trials.into_iter().chain(consul::trials()).collect();
     #[cfg(feature = "etcd")]
     let trials = trials.into_iter().chain(etcd::trials()).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -217,7 +217,7 @@ async fn overwritten(version: Version) {
 async fn wiped(version: Version) {
     let mut consul = Options::new(version).start().await;
     let store = connect(&consul.url("")).await;
-    for _ in 0..50 {
+    for _ in 0..100 {
         store.put("a", "to grow").await.expect("it is put");
     }
     let sessions = sessions(&store);
@@ -295,7 +295,7 @@ async fn too_large(version: Version) {
     is(&store.commit(many).await.expect_err("it is too much"), ErrorKind::InvalidInput, Outcome::NotApplied);
     // Each byte of such a key takes three on the server.
     let long = |nth| key(&format!("{}{nth}", "ü".repeat(limits.max_key / 2 - 2)));
-    let wide = (0..20).fold(Txn::new(), |txn, nth| txn.absent(&long(nth)).delete(&long(nth)));
+    let wide = (0..15).fold(Txn::new(), |txn, nth| txn.absent(&long(nth)).delete(&long(nth)));
     let wide = wide.put(&key("a"), vec![b'x'; limits.max_value]);
     is(&store.commit(wide).await.expect_err("it is too much"), ErrorKind::InvalidInput, Outcome::NotApplied);
     let error = store.grant(Duration::from_secs(9)).await.expect_err("it is too short");
