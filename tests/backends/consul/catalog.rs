@@ -19,6 +19,7 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
         trial(version, "registrations_are_services_of_the_catalog_when_asked", announced),
         trial(version, "what_dies_is_critical_in_the_catalog", critical),
         trial(version, "an_agent_that_forgot_is_told_again", forgotten),
+        trial(version, "what_another_took_over_is_theirs_to_announce", displaced),
         trial(version, "members_of_the_catalog_are_seen_with_their_health", seen),
     ]
 }
@@ -116,6 +117,23 @@ async fn forgotten(version: Version) {
     consul.ask(first, "PUT", &format!("/v1/agent/service/deregister/{id}"), "").await.expect("it answers");
     become_so(&consul, "api", PATIENCE, &[]).await;
     become_so(&consul, "api", PATIENCE, &[("a", "passing")]).await;
+}
+
+async fn displaced(version: Version) {
+    let consul = Options::new(version).start().await;
+    let (first, second) = (native(&consul).await, native(&consul).await);
+    let (ours, theirs) =
+        (Registrar::new(&first, &sessions(&first)), Registrar::new(&second, &sessions(&second)));
+    let _ours = ours.register(Instance::new("api", "a", "10.0.0.7:8080")).await.expect("it is new");
+    become_so(&consul, "api", PATIENCE, &[("a", "passing")]).await;
+    let theirs = theirs.register(Instance::new("api", "a", "10.0.0.8:8080")).await.expect("it is taken over");
+    // Both say how their services are three times in the meantime.
+    tokio::time::sleep(Duration::from_secs(16)).await;
+    let told = consul.api("GET", "/v1/catalog/service/api", "").await;
+    let told = told.as_array().expect("a list");
+    assert!(told.len() == 1 && told[0]["ServiceAddress"] == json!("10.0.0.8"), "{told:?}");
+    theirs.deregister().await;
+    become_so(&consul, "api", PATIENCE, &[]).await;
 }
 
 async fn seen(version: Version) {

@@ -2,10 +2,10 @@
 //! well.
 //!
 //! Whatever is put or deleted in the store is noted, and one task tells the agent. It goes on to say that the services are
-//! well as long as their sessions live; when it ends without a word, or the agent cannot be reached, the agent finds them
+//! well as long as they stand in the store; when it ends without a word, or the agent cannot be reached, the agent finds them
 //! critical, and forgets them a minute later.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::forms::{Announced, status};
 use crate::backends::consul::endpoints::{Endpoints, Kind, no_other};
 use crate::backends::consul::http::{Answer, Ask, Lane};
-use crate::backends::consul::{keys, session};
+use crate::backends::consul::{keys, reads, session};
 use crate::discovery::Instance;
-use crate::kv::{Key, Result, SessionId, Txn, Watched};
+use crate::kv::{Consistency, Key, Result, SessionId, Txn, Watched};
 
 /// How often services are said to be well: three times in the life of what is said.
 const BEAT: Duration = Duration::from_secs(5);
@@ -170,40 +170,59 @@ impl Desk {
         stream::iter(telling).buffer_unordered(ABREAST).collect::<()>().await;
     }
 
-    /// Says that what is registered is well, unless its session has ended.
+    /// Says that what is registered is well.
     async fn beat(&self, endpoints: &Endpoints) {
-        let sessions: BTreeSet<_> =
-            self.with(|wanted| wanted.values().map(|wanted| wanted.session.clone()).collect());
-        for session in sessions {
-            match session::lives(endpoints, &session).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.end(&session);
-                }
-                // Nothing is said of what is not known.
-                Err(error) => {
-                    tracing::debug!(%session, %error, "it is not known whether a session lives");
-                    return;
-                }
-            }
-        }
         let told: Vec<_> = self.with(|wanted| {
             let told = wanted.iter().filter(|(_, wanted)| wanted.is_told);
-            told.filter_map(|(key, wanted)| Some((key.clone(), wanted.instance.clone()?))).collect()
+            told.filter_map(|(key, wanted)| {
+                Some((key.clone(), wanted.session.clone(), wanted.instance.clone()?))
+            })
+            .collect()
         });
-        let saying = told.into_iter().map(|(key, instance)| async move {
-            let status = status(&instance);
-            // One that is critical may have been forgotten, and is to stay so.
-            if say(endpoints, &key, status).await.is_err() && status != "critical" {
-                // The agent does not know it: it is another, or began anew.
-                self.with(|wanted| {
-                    if let Some(now) = wanted.get_mut(&key) {
-                        now.is_told = false;
-                    }
-                });
+        let saying = told.into_iter().map(|(key, session, instance)| async move {
+            let stands = match reads::get(endpoints, "announce", &key, Consistency::Linearizable).await {
+                Ok(entry) => entry.map(|entry| entry.session == Some(session)),
+                // Nothing is said of what is not known.
+                Err(error) => {
+                    return tracing::debug!(%key, %error, "it is not known whether a registration stands");
+                }
+            };
+            match stands {
+                Some(true) => self.say(endpoints, &key, &instance).await,
+                // Its session has ended, or somebody deleted it.
+                None => self.change(&key, &instance, |wanted| {
+                    wanted.entry(key.clone()).and_modify(|now| _ = now.leave());
+                }),
+                // Another has it, who may have told this very agent.
+                Some(false) => self.change(&key, &instance, |wanted| {
+                    wanted.remove(&key);
+                }),
             }
         });
         stream::iter(saying).buffer_unordered(ABREAST).collect::<()>().await;
+    }
+
+    async fn say(&self, endpoints: &Endpoints, key: &Key, instance: &Arc<Instance>) {
+        let status = status(instance);
+        let body = format!(r#"{{"Status":"{status}"}}"#);
+        let ask = Ask::put(format!("/v1/agent/check/update/{}", id(key)), body).on(Lane::Vital);
+        let said = endpoints.call(Kind::Repeatable, "announce", ask, no_other).await;
+        // What is critical may have been forgotten, and is to stay so.
+        if said.is_err() && status != "critical" {
+            // The agent does not know it: it is another, or began anew.
+            self.change(key, instance, |wanted| {
+                wanted.entry(key.clone()).and_modify(|now| now.is_told = false);
+            });
+        }
+    }
+
+    /// Unless what is wanted is something else by now.
+    fn change(&self, key: &Key, instance: &Arc<Instance>, change: impl FnOnce(&mut BTreeMap<Key, Wanted>)) {
+        self.with(|wanted| {
+            if wanted.get(key).is_some_and(|now| now.is_the_same(Some(instance))) {
+                change(wanted);
+            }
+        });
     }
 }
 
@@ -247,12 +266,6 @@ async fn deregister(endpoints: &Endpoints, key: &Key) -> Result<()> {
     // One that the agent does not know is not there.
     let is_unknown = |answer: &Answer| String::from_utf8_lossy(&answer.body).contains("nknown service");
     endpoints.call(Kind::Repeatable, "announce", ask, is_unknown).await.map(drop)
-}
-
-async fn say(endpoints: &Endpoints, key: &Key, status: &str) -> Result<()> {
-    let body = format!(r#"{{"Status":"{status}"}}"#);
-    let ask = Ask::put(format!("/v1/agent/check/update/{}", id(key)), body).on(Lane::Vital);
-    endpoints.call(Kind::Repeatable, "announce", ask, no_other).await.map(drop)
 }
 
 #[cfg(test)]
