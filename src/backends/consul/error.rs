@@ -73,7 +73,12 @@ const NOT_NOW: [&str; 5] = [
 ];
 
 /// The words of Consul that say that what was asked for makes no sense to it.
-const NEVER: [&str; 3] = ["No path to datacenter", "Invalid Session TTL", "Missing node registration"];
+const NEVER: [&str; 4] = [
+    "No path to datacenter",
+    "Invalid Session TTL",
+    "Missing node registration",
+    "does not have associated TTL",
+];
 
 fn judge(status: StatusCode, told: &str) -> (ErrorKind, Outcome, Cure) {
     use {Cure as C, ErrorKind as K, Outcome as O};
@@ -145,6 +150,7 @@ mod tests {
             (500, "leadership lost while committing log", K::Unavailable, O::Unknown, C::Elsewhere),
             (500, "rpc error making call: EOF", K::Unavailable, O::Unknown, C::Elsewhere),
             (500, "No path to datacenter", K::InvalidInput, O::NotApplied, C::None),
+            (500, "CheckID \"x\" does not have associated TTL", K::InvalidInput, O::NotApplied, C::None),
             (503, "", K::Unavailable, O::Unknown, C::Elsewhere),
             (502, "bad gateway", K::Unavailable, O::Unknown, C::Elsewhere),
             (404, "404 page not found", K::Unsupported, O::NotApplied, C::None),
