@@ -148,6 +148,11 @@ impl ZooKeeper {
         word(self.door(member), letters).await
     }
 
+    /// Where the data of each member is.
+    pub(crate) fn data(&self) -> Vec<PathBuf> {
+        self.members.iter().map(|member| self.members.directory(member)).collect()
+    }
+
     /// Where we find a member: it listens for us alone too if clients have to speak TLS.
     fn door(&self, member: &Member) -> SocketAddr {
         if self.options.tls { member.back } else { member.clients }
