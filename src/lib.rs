@@ -45,6 +45,7 @@
 //! # Features
 //!
 //! - `embedded` (default): the [embedded store](docs::layouts#embedded). Compiles SQLite, so it needs a C compiler.
+//! - `consul`: the [Consul store](docs::layouts#consul), `consul://…`.
 //! - `etcd`: the [etcd store](docs::layouts#etcd), `etcd://…`. Needs `protoc` to build (`protobuf-compiler` in Debian).
 //! - `testing`: the conformance suite, fault injection and the counting wrapper, for stores of one's own.
 //! - `cli`: the [command](docs::command) `quorate`.

@@ -1,11 +1,15 @@
 //! The stores: each a translation of one server into the [contract](crate::kv).
 
+#[cfg(feature = "consul")]
+mod consul;
 #[cfg(feature = "embedded")]
 mod embedded;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod memory;
 
+#[cfg(feature = "consul")]
+pub use consul::{Consul, ConsulCatalog, ConsulOptions};
 #[cfg(feature = "embedded")]
 pub use embedded::Embedded;
 #[cfg(feature = "etcd")]

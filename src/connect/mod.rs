@@ -131,6 +131,15 @@ impl Default for Schemes {
             }
             .boxed()
         });
+        #[cfg(feature = "consul")]
+        let schemes = schemes.with("consul", |url| {
+            async move {
+                let options = crate::backends::ConsulOptions::from_url(url)?;
+                let store: Arc<dyn Coordinator> = Arc::new(crate::backends::Consul::connect(options).await?);
+                Ok(store)
+            }
+            .boxed()
+        });
         #[cfg(feature = "etcd")]
         let schemes = schemes.with("etcd", |url| {
             async move {

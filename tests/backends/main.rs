@@ -1,6 +1,8 @@
 //! Each store on its real server: what goes wrong there, and that its native clients get along with ours.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test program: it fails by panicking")]
 
+#[cfg(feature = "consul")]
+mod consul;
 #[cfg(feature = "etcd")]
 mod etcd;
 #[path = "../kit/proxy.rs"]
@@ -16,6 +18,8 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let trials: Vec<Trial> = Vec::new();
+    #[cfg(feature = "consul")]
+    let trials: Vec<_> = trials.into_iter().chain(consul::trials()).collect();
     #[cfg(feature = "etcd")]
     let trials = trials.into_iter().chain(etcd::trials()).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

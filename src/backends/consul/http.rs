@@ -1,0 +1,194 @@
+//! Requests over HTTP, on connections that are kept.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HeaderValue;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
+use tokio::sync::Semaphore;
+
+use super::error::{Fault, broken, unanswered};
+use super::options::Times;
+use crate::kv::Result;
+
+/// How many requests are under way at once; more wait here. Consul takes 200 connections from one address, and other
+/// processes may live there.
+const ABREAST: usize = 32;
+
+/// The same for what keeps sessions alive, which does not wait behind the rest.
+const VITAL: usize = 8;
+
+/// How long a connection is kept that nobody uses.
+const IDLE: Duration = Duration::from_mins(1);
+
+/// The longest answer that is taken.
+const LONGEST: usize = 512 * 1024 * 1024;
+
+/// How a request is to be treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Among many.
+    Usual,
+    /// Before the many: a session hangs on it.
+    Vital,
+    /// It is answered when something changes, or after this time. How many there are is the caller's affair.
+    Long(Duration),
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) query: String,
+    pub(super) body: Bytes,
+    pub(super) lane: Lane,
+}
+
+impl Ask {
+    pub(super) fn get(path: String, query: impl Into<String>) -> Self {
+        Self { method: Method::GET, path, query: query.into(), body: Bytes::new(), lane: Lane::Usual }
+    }
+
+    pub(super) fn put(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        let (path, body) = (path.into(), body.into());
+        Self { method: Method::PUT, path, query: String::new(), body, lane: Lane::Usual }
+    }
+
+    pub(super) fn on(self, lane: Lane) -> Self {
+        Self { lane, ..self }
+    }
+
+    /// The same, with one more parameter.
+    pub(super) fn with(mut self, name: &str, value: &str) -> Self {
+        let separator = if self.query.is_empty() { "" } else { "&" };
+        self.query = format!("{}{separator}{name}={value}", self.query);
+        self
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    /// The index of what was asked for, where there is one.
+    pub(super) index: Option<u64>,
+    pub(super) body: Bytes,
+}
+
+impl Answer {
+    /// What the body tells, which must be JSON of this form.
+    pub(super) fn read<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| broken("an answer of another form than Consul's").because(error))
+    }
+}
+
+type Web = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// Connections that live on one runtime.
+pub(super) struct Pool {
+    /// For requests that are answered at once.
+    short: Web,
+    /// For those that wait for changes: giving one up closes its connection, and no other request should miss that.
+    long: Web,
+    usual: Semaphore,
+    vital: Semaphore,
+}
+
+impl Pool {
+    pub(super) fn new(tls: &ClientConfig, server_name: Option<&str>, times: Times) -> Result<Self> {
+        Ok(Self {
+            short: web(tls, server_name, times)?,
+            long: web(tls, server_name, times)?,
+            usual: Semaphore::new(ABREAST),
+            vital: Semaphore::new(VITAL),
+        })
+    }
+
+    /// Sends a request to the agent and reads its answer, once there is room; `sent` is called when there is.
+    pub(super) async fn ask(
+        &self,
+        agent: &str,
+        token: Option<&HeaderValue>,
+        ask: &Ask,
+        sent: impl Fn(),
+    ) -> Result<Answer, Fault> {
+        let (web, room) = match ask.lane {
+            Lane::Usual => (&self.short, Some(&self.usual)),
+            Lane::Vital => (&self.short, Some(&self.vital)),
+            Lane::Long(_) => (&self.long, None),
+        };
+        let request = request(agent, token, ask)?;
+        // It is never closed.
+        let _room = match room {
+            Some(room) => room.acquire().await.ok(),
+            None => None,
+        };
+        sent();
+        let answer = web.request(request).await;
+        let answer = answer.map_err(|error| {
+            let sent = !error.is_connect();
+            unanswered(error, agent, sent)
+        })?;
+        let (head, body) = answer.into_parts();
+        let body = http_body_util::Limited::new(body, LONGEST).collect().await;
+        let body = body.map_err(|error| unanswered(Cut(error), agent, true))?.to_bytes();
+        let index = head.headers.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
+        Ok(Answer { status: head.status, index, body })
+    }
+}
+
+fn request(agent: &str, token: Option<&HeaderValue>, ask: &Ask) -> Result<Request<Full<Bytes>>, Fault> {
+    let separator = if ask.query.is_empty() { "" } else { "?" };
+    let uri = format!("{agent}{}{separator}{}", ask.path, ask.query);
+    let mut request = Request::builder().method(ask.method.clone()).uri(uri);
+    if let Some(token) = token {
+        request = request.header("x-consul-token", token);
+    }
+    request.body(Full::new(ask.body.clone())).map_err(|error| unanswered(error, agent, false))
+}
+
+fn web(tls: &ClientConfig, server_name: Option<&str>, times: Times) -> Result<Web> {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(times.connect));
+    let https = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
+    let https = match server_name {
+        Some(name) => {
+            let name = rustls::pki_types::ServerName::try_from(name.to_owned()).map_err(|error| {
+                crate::kv::Error::invalid(format!("the server name {name:?} is none")).because(error)
+            })?;
+            https.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name))
+        }
+        None => https,
+    };
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(ABREAST)
+        .pool_timer(TokioTimer::new())
+        .build(https.enable_http1().wrap_connector(connector)))
+}
+
+/// An answer that broke off.
+#[derive(Debug)]
+struct Cut(crate::kv::BoxError);
+
+impl std::fmt::Display for Cut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the answer broke off")
+    }
+}
+
+impl std::error::Error for Cut {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.0)
+    }
+}

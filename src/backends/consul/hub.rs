@@ -1,0 +1,234 @@
+//! Where all watches of a store are served from: a blocking query each for what is asked for, and one for all where many
+//! ask below the same key.
+//!
+//! One task owns the queries. It starts with the first watch and ends with the store, or with the runtime it runs on, in
+//! which case the next watch starts another.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+
+use super::endpoints::Endpoints;
+use super::feed::{Feed, Joined, Look};
+use super::reads::{self, Found};
+use super::{BACKEND, feed};
+use crate::kv::{Consistency, Error, ErrorKind, Key, Outcome, Result, Scope};
+
+/// How many wishes wait for the task.
+const WISHES: usize = 256;
+
+/// How long a query waits for a change before it is asked anew.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// How many queries there may be right below a key before one for all of that takes over.
+const SIBLINGS: usize = 4;
+
+/// How many there may be anywhere below a key.
+const QUERIES: usize = 48;
+
+/// What the task is asked for.
+enum Wish {
+    Join {
+        scope: Scope,
+        reply: oneshot::Sender<Result<Joined>>,
+    },
+    /// Somebody has left.
+    Leave,
+}
+
+/// Where watches join.
+pub(super) struct Hub {
+    endpoints: Arc<Endpoints>,
+    task: Mutex<Option<mpsc::Sender<Wish>>>,
+}
+
+/// One watch; it leaves when it is dropped.
+pub(super) struct Watcher {
+    pub(super) joined: Joined,
+    _leaver: Leaver,
+}
+
+struct Leaver(mpsc::Sender<Wish>);
+
+impl Drop for Leaver {
+    fn drop(&mut self) {
+        // Without room, the task finds out with the next answer.
+        let _ = self.0.try_send(Wish::Leave);
+    }
+}
+
+impl Hub {
+    pub(super) fn new(endpoints: &Arc<Endpoints>) -> Self {
+        Self { endpoints: Arc::clone(endpoints), task: Mutex::default() }
+    }
+
+    /// Watches a scope: what stands there now, and what happens from now on.
+    pub(super) async fn join(&self, scope: &Scope) -> Result<Watcher> {
+        loop {
+            let wishes = self.task()?;
+            let (reply, joined) = oneshot::channel();
+            let leaver = Leaver(wishes.clone());
+            let asked = wishes.send(Wish::Join { scope: scope.clone(), reply }).await;
+            // Otherwise the task has just ended with its runtime.
+            if let (Ok(()), Ok(joined)) = (asked, joined.await) {
+                // The subscription goes first, and then the task is told to look who is left.
+                return Ok(Watcher { joined: joined?, _leaver: leaver });
+            }
+        }
+    }
+
+    /// Where to send wishes: to a task that runs.
+    fn task(&self) -> Result<mpsc::Sender<Wish>> {
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wishes) = task.as_ref().filter(|wishes| !wishes.is_closed()) {
+            return Ok(wishes.clone());
+        }
+        let runtime = Handle::try_current().map_err(|error| {
+            Error::invalid("watches need a tokio runtime").because(error).at(BACKEND, "watch")
+        })?;
+        let (wishes, received) = mpsc::channel(WISHES);
+        let serving = Task {
+            endpoints: Arc::clone(&self.endpoints),
+            wishes: received,
+            feeds: BTreeMap::new(),
+            asked: FuturesUnordered::new(),
+            made: 0,
+        };
+        runtime.spawn(serving.run());
+        *task = Some(wishes.clone());
+        Ok(wishes)
+    }
+}
+
+/// An answer, and to which query of which feed.
+struct Answered {
+    scope: Scope,
+    feed: u64,
+    look: Look,
+    /// `None` when the feed was given up meanwhile.
+    found: Option<Result<Found>>,
+}
+
+/// The task that owns the queries.
+struct Task {
+    endpoints: Arc<Endpoints>,
+    wishes: mpsc::Receiver<Wish>,
+    feeds: BTreeMap<Scope, Feed>,
+    asked: FuturesUnordered<BoxFuture<'static, Answered>>,
+    made: u64,
+}
+
+impl Task {
+    /// Ends when nobody can join any more.
+    async fn run(mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                wish = self.wishes.recv() => match wish {
+                    Some(Wish::Join { scope, reply }) => self.join(scope, reply),
+                    Some(Wish::Leave) => self.feeds.retain(|_, feed| feed.is_wanted()),
+                    None => return,
+                },
+                Some(answered) = self.asked.next() => self.take(answered),
+            }
+        }
+    }
+
+    fn join(&mut self, scope: Scope, reply: oneshot::Sender<Result<Joined>>) {
+        let query = self.query_for(&scope);
+        let made = &mut self.made;
+        let feed = self.feeds.entry(query.clone()).or_insert_with(|| {
+            *made += 1;
+            Feed::new(*made)
+        });
+        feed.join(scope, reply);
+        self.go_on(&query);
+    }
+
+    /// The query that serves a watch of this scope: its own, unless there are too many.
+    fn query_for(&self, scope: &Scope) -> Scope {
+        if self.feeds.contains_key(scope) {
+            return scope.clone();
+        }
+        let above = std::iter::successors(scope.key().parent(), Key::parent);
+        for (distance, directory) in above.enumerate() {
+            let below = |feed: &&Scope| feed.key().strip(&directory).is_some_and(|rest| !rest.is_root());
+            let all = Scope::Prefix(directory.clone());
+            let room = if distance == 0 && !directory.is_root() { SIBLINGS } else { QUERIES };
+            let served = distance == 0 && self.feeds.contains_key(&all);
+            if served || self.feeds.keys().filter(below).count() >= room {
+                return all;
+            }
+        }
+        scope.clone()
+    }
+
+    fn take(&mut self, answered: Answered) {
+        let Answered { scope, feed: number, look, found } = answered;
+        let Some((feed, found)) = self.feeds.get_mut(&scope).filter(|feed| feed.number == number).zip(found)
+        else {
+            return;
+        };
+        match found {
+            Ok(found) => feed.take(look, found),
+            Err(error) => {
+                tracing::debug!(?scope, %error, "a watch was disturbed");
+                feed.fail(&error);
+                self.feeds.remove(&scope);
+                return;
+            }
+        }
+        if feed.is_wanted() {
+            self.go_on(&scope);
+        } else {
+            self.feeds.remove(&scope);
+        }
+    }
+
+    /// Sends what queries a feed is due.
+    fn go_on(&mut self, scope: &Scope) {
+        let Some(feed) = self.feeds.get_mut(scope) else { return };
+        while let Some(look) = feed.next_look() {
+            let (endpoints, scope, number) = (Arc::clone(&self.endpoints), scope.clone(), feed.number);
+            let wanted = feed.wanted();
+            self.asked.push(Box::pin(async move {
+                let looking = async {
+                    match look {
+                        Look::Now { .. } => {
+                            reads::found(&endpoints, "watch", &scope, Consistency::Linearizable).await
+                        }
+                        Look::Changed { since, pause } => {
+                            sleep(pause).await;
+                            reads::changed(&endpoints, &scope, since, WAIT).await
+                        }
+                    }
+                };
+                let found = wanted.run_until_cancelled(looking).await;
+                Answered { scope, feed: number, look, found }
+            }));
+        }
+    }
+}
+
+/// Whoever watches looks again, and so starts another task.
+impl Drop for Task {
+    fn drop(&mut self) {
+        for feed in self.feeds.values_mut() {
+            feed.fail(&Error::new(ErrorKind::WatchLost, Outcome::NotApplied, feed::ENDED));
+        }
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
+}
