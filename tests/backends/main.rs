@@ -1,18 +1,13 @@
 //! Each store on its real server: what goes wrong there, and that its native clients get along with ours.
-#![cfg_attr(
-    feature = "etcd",
-    expect(clippy::expect_used, clippy::panic, reason = "a test program: it fails by panicking")
-)]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test program: it fails by panicking")]
 
 #[cfg(feature = "etcd")]
 mod etcd;
-#[cfg(feature = "etcd")]
 #[path = "../kit/proxy.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod proxy;
-#[cfg(feature = "etcd")]
 #[path = "../kit/servers/mod.rs"]
-#[allow(dead_code, reason = "other tests need more of it")]
+#[allow(dead_code, unused_imports, reason = "other tests need more of it")]
 mod servers;
 
 use std::process::ExitCode;

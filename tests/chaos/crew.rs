@@ -7,11 +7,10 @@ use std::sync::Arc;
 use rustix::process::Signal;
 use tokio::sync::Mutex;
 
-use crate::cluster::Cluster;
 use crate::contest::Contest;
 use crate::proxy::Proxy;
 use crate::record::{Hold, holds};
-use crate::servers::{Server, Site};
+use crate::servers::{Cluster, Server, Site};
 
 /// How many contend in each contest.
 const EACH: usize = 8;
@@ -78,7 +77,7 @@ impl Crew {
                 let id = format!("{}-{number}", contest.name());
                 let proxies = Proxy::to_each(&cluster.addresses()).await;
                 let addresses: Vec<SocketAddr> = proxies.iter().map(Proxy::address).collect();
-                let url = cluster.url_via(&addresses);
+                let url = cluster.url_via(&addresses, "");
                 let seed = (seed % 1_000_000) * 1_000_000 + number as u64;
                 let site = Arc::clone(&crew.site);
                 let process = None;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::cluster::Change;
 use crate::contest::Contest;
+use crate::history::Change;
 use crate::record::{Hold, Moment};
 
 /// For how long after a pause of a member the store may still end sessions early.

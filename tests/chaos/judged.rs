@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 
-use crate::cluster::{Change, Stands};
 use crate::contest::Contest;
+use crate::history::{Change, Stands};
 use crate::judge::{Verdict, judge, longest_gap};
 use crate::record::{Hold, Moment, Said, What, holds};
 

@@ -3,16 +3,13 @@
 //! `scripts/chaos` runs it for as long as you like; as a test it runs for a short time, with the feature of a backend.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test program: it fails by panicking")]
 #![expect(clippy::future_not_send, reason = "each process of it waits for everything in one task")]
-#![cfg_attr(
-    not(feature = "etcd"),
-    allow(unused, clippy::empty_enums, clippy::unused_async, reason = "nothing to torment")
-)]
+#![cfg_attr(not(feature = "etcd"), allow(dead_code, reason = "nobody to torment"))]
 
-mod cluster;
 mod contest;
 mod crew;
 #[cfg(feature = "etcd")]
 mod etcd;
+mod history;
 mod judge;
 mod judged;
 mod options;
@@ -23,19 +20,20 @@ mod record;
 mod report;
 mod run;
 #[path = "../kit/servers/mod.rs"]
-#[allow(dead_code, reason = "other tests need more of it")]
+#[allow(dead_code, unused_imports, reason = "other tests need more of it")]
 mod servers;
 mod trouble;
 mod worker;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use libtest_mimic::Arguments;
-#[cfg(feature = "etcd")]
-use libtest_mimic::Trial;
+use libtest_mimic::{Arguments, Trial};
 
 use crate::contest::Contest;
+use crate::history::Historian;
 use crate::options::Options;
+use crate::servers::Release;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -46,28 +44,37 @@ fn main() -> ExitCode {
             let seed = seed.parse().expect("a number");
             block_on(worker::work(contest, id, url, seed, *guarded == "guarded"))
         }
-        ["run", ..] => match Options::parse(&arguments[1..]) {
-            Ok(options) if block_on(run::run(&options)) => ExitCode::SUCCESS,
-            Ok(_) => ExitCode::FAILURE,
-            Err(reason) => {
-                eprintln!("{reason}");
-                ExitCode::from(2)
-            }
-        },
+        #[cfg(feature = "etcd")]
+        ["run", "etcd", rest @ ..] => run::<servers::etcd::Version>(rest),
+        ["run", ..] => refuse("unknown backend, or built without it"),
         _ => {
             let trials = judged::trials();
             #[cfg(feature = "etcd")]
-            let trials = trials.into_iter().chain([short()]).collect();
+            let trials = trials.into_iter().chain([short::<servers::etcd::Version>()]).collect();
             libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
         }
     }
 }
 
-#[cfg(feature = "etcd")]
-fn short() -> Trial {
-    let backend = options::Backend::Etcd(servers::etcd::Version::V3_5);
-    let options = Options::new(backend, std::time::Duration::from_secs(20));
-    Trial::test("etcd::nothing_goes_wrong_in_a_short_time_of_chaos", move || {
+/// A run for people.
+fn run<V: Release<Cluster: Historian>>(arguments: &[&str]) -> ExitCode {
+    match Options::<V>::parse(arguments) {
+        Ok(options) if block_on(run::run(&options)) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(reason) => refuse(&reason),
+    }
+}
+
+fn refuse(reason: &str) -> ExitCode {
+    eprintln!("{reason}");
+    ExitCode::from(2)
+}
+
+/// A run as a test.
+fn short<V: Release<Cluster: Historian>>() -> Trial {
+    let name = format!("{}::nothing_goes_wrong_in_a_short_time_of_chaos", V::SERVER);
+    let options = Options::<V>::new(Duration::from_secs(20));
+    Trial::test(name, move || {
         if block_on(run::run(&options)) { Ok(()) } else { Err("what went wrong is printed above".into()) }
     })
 }

@@ -13,7 +13,7 @@ use crate::trouble::Journal;
 const SHOWN: usize = 20;
 
 pub(crate) struct Report {
-    pub(crate) backend: String,
+    pub(crate) servers: String,
     pub(crate) seed: u64,
     /// How long there was trouble, and how long until everybody had its turn again.
     pub(crate) length: Duration,
@@ -27,7 +27,7 @@ impl Report {
     fn rows(&self) -> Vec<(String, String)> {
         let Self { verdict, .. } = self;
         let mut rows = vec![
-            ("servers".to_owned(), self.backend.clone()),
+            ("servers".to_owned(), self.servers.clone()),
             ("seed".to_owned(), self.seed.to_string()),
             ("trouble for".to_owned(), format!("{} s", self.length.as_secs())),
         ];

@@ -8,13 +8,14 @@ use quorate::Client;
 use quorate::kv::Random;
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::Cluster;
 use crate::contest::{Contest, TTL};
 use crate::crew::Crew;
+use crate::history::Historian;
 use crate::judge::{Verdict, judge};
 use crate::options::Options;
 use crate::record::{Hold, Moment, now};
 use crate::report::Report;
+use crate::servers::{Cluster, Release};
 use crate::trouble::{self, Journal};
 
 /// Within this time of the end of all trouble everybody has had its turn again.
@@ -27,7 +28,7 @@ const START: Duration = Duration::from_mins(1);
 const REST: Duration = Duration::from_mins(4);
 
 /// Runs as the options say, prints what came of it, and tells whether it was good.
-pub(crate) async fn run(options: &Options) -> bool {
+pub(crate) async fn run<V: Release<Cluster: Historian>>(options: &Options<V>) -> bool {
     println!("{options}");
     let limit = options.length + REST;
     let ended = tokio::time::timeout(limit, torment(options)).await;
@@ -37,12 +38,13 @@ pub(crate) async fn run(options: &Options) -> bool {
     ended.unwrap_or(false)
 }
 
-async fn torment(options: &Options) -> bool {
-    let mut cluster = options.start().await;
-    let url = cluster.url_via(&cluster.addresses());
+async fn torment<V: Release<Cluster: Historian>>(options: &Options<V>) -> bool {
+    let mut cluster = options.servers.clone().start().await;
+    cluster.record().await;
+    let url = cluster.url("");
     let observer = Client::builder(url).connect().await.expect("the store is there");
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("target/chaos/{}", options.seed));
-    let mut crew = Crew::start(&*cluster, options.seed, options.guarded, &kept).await;
+    let mut crew = Crew::start(&cluster, options.seed, options.guarded, &kept).await;
     let journal = Arc::new(Journal::default());
     let mut idle = starved(&crew, Duration::ZERO, START).await;
     let began = now();
@@ -51,7 +53,7 @@ async fn torment(options: &Options) -> bool {
     let chances = [Random::seeded(options.seed), Random::seeded(options.seed.wrapping_add(1))];
     let [servers, clients] = chances;
     tokio::join!(
-        trouble::members(&mut *cluster, servers, &journal, end),
+        trouble::members(&mut cluster, servers, &journal, end),
         trouble::workers(&crew, &observer, clients, &journal, end),
     );
 
@@ -75,21 +77,14 @@ async fn torment(options: &Options) -> bool {
         verdict.problems.push("nobody led when all was well again".to_owned());
     }
     let length = healed.saturating_sub(began);
-    let report = Report {
-        backend: cluster.describe(),
-        seed: options.seed,
-        length,
-        recovered,
-        turns,
-        verdict,
-        journal,
-    };
+    let report =
+        Report { servers: options.servers(), seed: options.seed, length, recovered, turns, verdict, journal };
     print!("{report}");
     let good = report.verdict.problems.is_empty();
     if good {
         crew.forget();
     } else {
-        keep(&kept, &*cluster, &report);
+        keep(&kept, &cluster, &report);
     }
     good
 }

@@ -11,11 +11,11 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::cluster::Cluster;
 use crate::contest::{Contest, TTL};
 use crate::crew::{Crew, Worker};
 use crate::proxy::Proxy;
 use crate::record::{Moment, now};
+use crate::servers::Cluster;
 
 /// What was done, and when.
 #[derive(Debug, Default)]

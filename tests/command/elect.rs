@@ -43,9 +43,9 @@ fn publishes(store: &Store) {
 }
 
 fn fails_over(store: &Store) {
-    let first = replica(store, "a", &["--ttl", "2s"]);
+    let first = replica(store, "a", &["--ttl", &store.ttl(2)]);
     let pid = store.wait_for("a");
-    let second = replica(store, "b", &["--ttl", "2s"]);
+    let second = replica(store, "b", &["--ttl", &store.ttl(2)]);
     first.signal(Signal::KILL);
     store.wait_for("b");
     assert!(!is_alive(&pid), "two commands ran at once");
@@ -82,7 +82,7 @@ fn steps_down(store: &Store) {
 
 fn once(store: &Store) {
     store.run(&["elect", "e", "--once", "--", "sh", "-c", "exit 7"]).exits(7);
-    let lost = replica(store, "a", &["--once", "--ttl", "2s"]);
+    let lost = replica(store, "a", &["--once", "--ttl", &store.ttl(2)]);
     store.wait_for("a");
     let outage = store.outage();
     lost.end().exits(76);
@@ -90,7 +90,8 @@ fn once(store: &Store) {
 }
 
 fn stands_again(store: &Store) {
-    let replica = replica(store, "a", &["--ttl", "2s", "--on-loss", "echo $QUORATE_REASON >> losses"]);
+    let replica =
+        replica(store, "a", &["--ttl", &store.ttl(2), "--on-loss", "echo $QUORATE_REASON >> losses"]);
     let first = store.wait_for("a");
     let outage = store.outage();
     store.wait_for("losses");

@@ -10,8 +10,12 @@ use quorate::kv::{Clock as _, SystemClock};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::link::Link;
+use crate::servers::Cluster;
+use crate::shared::Shared;
+
 /// How long anything may take that is bound to happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What is tried on every store: its name, and how it goes.
 pub(crate) type Trial = (&'static str, fn(&Store));
@@ -22,14 +26,15 @@ pub(crate) struct Store {
     /// Where it is found during an outage too, if it can be.
     undisturbed_url: String,
     kind: Kind,
+    /// How many times longer than elsewhere sessions last at least.
+    pace: u32,
     directory: TempDir,
 }
 
 /// What an outage is made of.
 enum Kind {
     Embedded,
-    #[cfg(feature = "etcd")]
-    Etcd(crate::etcd::Link),
+    Served(Link),
 }
 
 impl Store {
@@ -37,23 +42,34 @@ impl Store {
     pub(crate) fn embedded() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let url = format!("embedded:{}", directory.path().join("store.db").display());
-        Self { undisturbed_url: url.clone(), url, kind: Kind::Embedded, directory }
+        Self { undisturbed_url: url.clone(), url, kind: Kind::Embedded, pace: 1, directory }
     }
 
-    /// A namespace of the server that the trials share.
-    #[cfg(feature = "etcd")]
-    pub(crate) fn etcd() -> Self {
-        let link = crate::etcd::Link::new();
+    /// A namespace of a server that the trials share, and how many times longer than elsewhere sessions last there.
+    #[allow(dead_code, reason = "without the feature of a server there is none")]
+    pub(crate) fn served(server: &'static Shared<dyn Cluster>, pace: u32) -> Self {
+        let link = Link::to(server);
         Self {
             url: link.url(),
             undisturbed_url: link.undisturbed_url(),
-            kind: Kind::Etcd(link),
+            kind: Kind::Served(link),
+            pace,
             directory: tempfile::tempdir().expect("a directory"),
         }
     }
 
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// So long or, where sessions last longer, so many times longer; from two seconds on a session may be that short.
+    pub(crate) fn time(&self, seconds: u64) -> Duration {
+        Duration::from_secs(seconds) * self.pace
+    }
+
+    /// The same as a word of the command.
+    pub(crate) fn ttl(&self, seconds: u64) -> String {
+        format!("{}s", self.time(seconds).as_secs())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -112,8 +128,7 @@ impl Store {
                 file.lock().expect("it can be locked");
                 Box::new(file)
             }
-            #[cfg(feature = "etcd")]
-            Kind::Etcd(link) => Box::new(link.freeze()),
+            Kind::Served(link) => Box::new(link.freeze()),
         }
     }
 

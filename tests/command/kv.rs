@@ -125,7 +125,7 @@ fn list(store: &Store) {
 }
 
 fn ttl(store: &Store) {
-    let entry = object(store, &["kv", "put", "k", "v", "--ttl", "2s", "--json"]);
+    let entry = object(store, &["kv", "put", "k", "v", "--ttl", &store.ttl(2), "--json"]);
     assert_eq!(entry["bound"], true);
     assert!(entry["session"].is_string(), "{entry}");
     let watch = Lines::of(store.quorate(&["kv", "watch", "k"]));

@@ -5,26 +5,24 @@ mod elect;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod help;
-#[cfg(feature = "etcd")]
-mod interop;
 mod kit;
 mod kv;
+#[allow(dead_code, reason = "without the feature of a server there is none")]
+mod link;
 mod lock;
 mod look;
 mod outage;
 mod printed;
-#[cfg(feature = "etcd")]
 #[path = "../kit/proxy.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod proxy;
 mod register;
-#[cfg(feature = "etcd")]
 #[path = "../kit/servers/mod.rs"]
-#[allow(dead_code, reason = "other tests need more of it")]
+#[allow(dead_code, unused_imports, reason = "other tests need more of it")]
 mod servers;
-#[cfg(feature = "etcd")]
-#[path = "../kit/shared_etcd.rs"]
-mod shared_etcd;
+#[path = "../kit/shared.rs"]
+#[allow(dead_code, reason = "without the feature of a server there is none")]
+mod shared;
 mod signals;
 
 use std::process::ExitCode;
@@ -55,8 +53,10 @@ struct Subject {
 /// Every store that the command is tried on. A store adds itself here; the trials stay as they are.
 const STORES: &[Subject] = &[
     Subject { name: "embedded", make: Store::embedded, more: &[] },
+    #[cfg(feature = "consul")]
+    Subject { name: "consul", make: || Store::served(&*shared::CONSUL, 5), more: &[] },
     #[cfg(feature = "etcd")]
-    Subject { name: "etcd", make: Store::etcd, more: interop::TRIALS },
+    Subject { name: "etcd", make: || Store::served(&*shared::ETCD, 1), more: etcd::TRIALS },
 ];
 
 fn main() -> ExitCode {

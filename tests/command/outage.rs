@@ -26,7 +26,7 @@ fn store_gone(store: &Store) {
         "lock",
         "a",
         "--ttl",
-        "3s",
+        &store.ttl(3),
         "--on-loss",
         "echo $QUORATE_REASON > why",
         "--",
@@ -41,10 +41,7 @@ fn store_gone(store: &Store) {
     let next = store.start_undisturbed(SECOND);
     eventually("the command is dead", || (!is_alive(&pid)).then_some(()));
     let lived = clock.now().since(began);
-    assert!(
-        lived < Duration::from_secs(3),
-        "it lived for {lived:?}, and its session was renewed before that"
-    );
+    assert!(lived < store.time(3), "it lived for {lived:?}, and its session was renewed before that");
     holder.end().exits(76).says("could not be reached");
     store.wait_for("told");
     assert_eq!(store.wait_for("why"), "store-unavailable\n");
@@ -55,11 +52,11 @@ fn store_gone(store: &Store) {
 
 fn store_slow(store: &Store) {
     let script = "echo > run; while [ ! -e go ]; do sleep 0.01; done";
-    let holder = store.start(&["lock", "a", "--ttl", "6s", "--", "sh", "-c", script]);
+    let holder = store.start(&["lock", "a", "--ttl", &store.ttl(6), "--", "sh", "-c", script]);
     store.wait_for("run");
     for _ in 0..4 {
         let outage = store.outage();
-        rest(Duration::from_secs(2)); // The outage is as long as this.
+        rest(store.time(2)); // The outage is as long as this.
         drop(outage);
         rest(Duration::from_millis(300)); // And this the time the store answers in between.
     }
@@ -70,7 +67,7 @@ fn store_slow(store: &Store) {
 fn store_gone_from_the_start(store: &Store) {
     store.run(&["lock", "a", "--", "true"]).exits(0);
     let outage = store.outage();
-    store.run(&["lock", "a", "--ttl", "2s", "--", "touch", "ran"]).exits(69).says("unavailable");
+    store.run(&["lock", "a", "--ttl", &store.ttl(2), "--", "touch", "ran"]).exits(69).says("unavailable");
     drop(outage);
     assert!(!store.path("ran").exists());
 }
@@ -80,7 +77,7 @@ fn stopped(store: &Store) {
         "lock",
         "a",
         "--ttl",
-        "2s",
+        &store.ttl(2),
         "--",
         "bash",
         "-c",
@@ -103,7 +100,7 @@ fn revoked(store: &Store) {
         "lock",
         "a",
         "--ttl",
-        "3s",
+        &store.ttl(3),
         "--on-loss",
         "echo $QUORATE_REASON > why",
         "--",

@@ -86,7 +86,7 @@ b   10.0.0.7:80  ready  passing
 }
 
 fn killed(store: &Store) {
-    let running = registered(store, "a", &["--ttl", "2s", "--", "sleep", "60"]);
+    let running = registered(store, "a", &["--ttl", &store.ttl(2), "--", "sleep", "60"]);
     running.signal(Signal::KILL);
     eventually("it is gone", || found(store, &[]).is_empty().then_some(()));
 }

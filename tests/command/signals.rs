@@ -86,7 +86,7 @@ fn dies_with_its_wrapper(store: &Store) {
         "lock",
         "a",
         "--ttl",
-        "2s",
+        &store.ttl(2),
         "--",
         "sh",
         "-c",

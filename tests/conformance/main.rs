@@ -1,5 +1,7 @@
 //! Every case of the conformance suite over every store, and broken stores that it must find out.
 
+#[cfg(feature = "consul")]
+mod consul;
 mod defects;
 #[cfg(feature = "embedded")]
 mod embedded;
@@ -7,24 +9,18 @@ mod embedded;
 mod etcd;
 mod hooks;
 mod narrow;
-#[cfg(feature = "etcd")]
 #[path = "../kit/proxy.rs"]
-#[expect(
-    clippy::expect_used,
-    dead_code,
-    reason = "the kit fails by panicking; only its cuts are needed here"
-)]
+#[expect(clippy::expect_used, reason = "the kit fails by panicking")]
+#[allow(dead_code, reason = "only its cuts are needed here")]
 mod proxy;
+#[allow(dead_code, reason = "without the feature of a server there is none")]
+#[expect(clippy::expect_used, reason = "no case asks a server that was not started")]
+mod real;
 #[path = "../kit/remote/mod.rs"]
 mod remote;
-#[cfg(feature = "etcd")]
 #[path = "../kit/servers/mod.rs"]
-#[expect(
-    clippy::expect_used,
-    clippy::panic,
-    dead_code,
-    reason = "the kit fails by panicking, and offers more"
-)]
+#[expect(clippy::expect_used, clippy::panic, reason = "the kit fails by panicking")]
+#[allow(dead_code, unused_imports, reason = "the kit offers more")]
 mod servers;
 mod stores;
 mod workers;
@@ -41,6 +37,8 @@ fn main() -> ExitCode {
         return workers::serve(url);
     }
     let trials = stores::trials().chain(narrow::trials()).chain(workers::trials()).chain(defects::trials());
+    #[cfg(feature = "consul")]
+    let trials = trials.chain(consul::trials());
     #[cfg(feature = "etcd")]
     let trials = trials.chain(etcd::trials());
     let trials = trials.collect();

@@ -101,12 +101,12 @@ pub(crate) fn kill_nine(place: &Place) {
         let mut cluster = Cluster::start(place, place.ttl).await;
         let mut led: Vec<(u64, String)> = Vec::new();
         let mut said = Vec::new();
-        for round in 0..=20 {
+        for round in 0..=place.rounds() {
             let last = led.last().map_or(0, |(fence, _)| *fence);
             // From the kill on, as the round before ended with it.
             let leader = cluster.leader_after(last, if round == 0 { START } else { place.failover() }).await;
             led.push((leader.fence.get(), leader.id.clone()));
-            if round < 20 {
+            if round < place.rounds() {
                 // A newcomer first, so that there are always three.
                 cluster.join(&format!("r{round}"));
                 said.extend(cluster.take(&leader.id).kill());

@@ -7,14 +7,12 @@ mod place;
 #[path = "../kit/replica.rs"]
 mod replica;
 mod scale;
-#[cfg(feature = "etcd")]
 #[path = "../kit/servers/mod.rs"]
-#[allow(dead_code, reason = "other tests need more of it")]
+#[allow(dead_code, unused_imports, reason = "other tests need more of it")]
 mod servers;
-#[cfg(feature = "etcd")]
-#[path = "../kit/shared_etcd.rs"]
+#[path = "../kit/shared.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
-mod shared_etcd;
+mod shared;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -27,7 +25,7 @@ type Test = fn(&Place);
 
 /// What is tried on every store.
 const TRIALS: [(&str, Test); 4] = [
-    ("kill_nine_of_the_leader_twenty_times", election::kill_nine),
+    ("kill_nine_of_the_leader_time_and_again", election::kill_nine),
     ("a_graceful_end_does_not_wait_for_the_ttl", election::graceful),
     ("a_stopped_leader_comes_back_as_a_follower", election::stopped),
     ("an_unprotected_counter_loses_nothing_under_the_lock", counter::loses_nothing),
@@ -38,8 +36,11 @@ type Making = fn() -> Place;
 /// Every store that processes meet in.
 const STORES: &[(&str, Making)] = &[
     ("embedded", Place::embedded),
+    // It ends a session after up to twice its ttl.
+    #[cfg(feature = "consul")]
+    ("consul", || Place::served(&*shared::CONSUL, 10, Duration::from_secs(12))),
     #[cfg(feature = "etcd")]
-    ("etcd", Place::etcd),
+    ("etcd", || Place::served(&*shared::ETCD, 2, Duration::from_secs(2))),
 ];
 
 fn main() -> ExitCode {

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::servers::Cluster;
+use crate::shared::{Shared, fresh_namespace};
+
 /// A store that nobody else uses, or a part of one.
 pub(crate) struct Place {
     pub(crate) url: String,
@@ -27,17 +30,21 @@ impl Place {
         Self { url, ttl: 1, slack: Duration::from_secs(1), directory, gate }
     }
 
-    /// A namespace of the server that the trials share.
-    #[cfg(feature = "etcd")]
-    pub(crate) fn etcd() -> Self {
+    /// A namespace of a server that the trials share.
+    #[allow(dead_code, reason = "without the feature of a server there is none")]
+    pub(crate) fn served(server: &Shared<dyn Cluster>, ttl: u32, slack: Duration) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let url = crate::shared_etcd::shared().etcd.url(&crate::shared_etcd::fresh_namespace());
-        Self { url, ttl: 2, slack: Duration::from_secs(2), directory, gate: None }
+        Self { url: server.cluster.url(&fresh_namespace()), ttl, slack, directory, gate: None }
     }
 
     /// How long a failover from a crash may take.
     pub(crate) fn failover(&self) -> Duration {
         Duration::from_secs(self.ttl.into()) + self.slack
+    }
+
+    /// How often to try a failover: twenty times, or as often as there may be time for.
+    pub(crate) fn rounds(&self) -> u64 {
+        (80 / self.failover().as_secs()).min(20)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -12,13 +12,11 @@ use tokio::time::Instant;
 use crate::proxy::Proxy;
 use crate::servers::certificates::{Certificates, Identity};
 use crate::servers::etcd::{Etcd, Options, PASSWORD, USER, Version};
-use crate::servers::{PATIENCE, until};
-use crate::trial;
+use crate::servers::{Cluster as _, PATIENCE, Release as _, until};
+use crate::{refused, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let full = std::env::var_os("QUORATE_TEST_FULL").is_some_and(|full| !full.is_empty());
-    let versions: &[Version] = if full { &Version::ALL } else { &Version::USUAL };
-    versions.iter().flat_map(|version| of_version(*version)).chain(at_any_version()).collect()
+    Version::tried().iter().flat_map(|version| of_version(*version)).chain(at_any_version()).collect()
 }
 
 fn of_version(version: Version) -> Vec<Trial> {
@@ -49,12 +47,6 @@ async fn put(etcd: &Etcd, key: &str, value: &str) {
 
 async fn get(etcd: &Etcd, key: &str) -> String {
     etcd.etcdctl(&["get", key, "--print-value-only"]).await.expect("it is read")
-}
-
-/// Fails because of something that says so.
-fn refused(done: &Result<String, String>, because: &str) {
-    let reason = done.as_ref().expect_err("it is refused");
-    assert!(reason.contains(because), "not {because:?} but {reason}");
 }
 
 async fn one_member(version: Version) {

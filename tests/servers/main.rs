@@ -4,6 +4,8 @@
 //! for people: see `scripts/servers`.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test program: it fails by panicking")]
 
+#[cfg(feature = "consul")]
+mod consul;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod proxied;
@@ -11,7 +13,7 @@ mod proxied;
 #[allow(dead_code, reason = "without the feature of a server there is little to stand before")]
 mod proxy;
 #[path = "../kit/servers/mod.rs"]
-#[allow(dead_code, reason = "without the feature of a server nobody torments it")]
+#[allow(dead_code, unused_imports, reason = "without the feature of a server nobody torments it")]
 mod servers;
 mod start;
 
@@ -24,9 +26,11 @@ fn main() -> ExitCode {
     if let [mode, server, options @ ..] = &*arguments
         && mode == "start"
     {
-        return block_on(start::run(server, options));
+        return block_on(start::dispatch(server, options));
     }
     let trials = proxied::trials();
+    #[cfg(feature = "consul")]
+    let trials = trials.into_iter().chain(consul::trials()).collect();
     #[cfg(feature = "etcd")]
     let trials = trials.into_iter().chain(etcd::trials()).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -40,6 +44,13 @@ fn trial<F: Future<Output = ()>>(
         block_on(test());
         Ok(())
     })
+}
+
+/// Fails because of something that says so.
+#[allow(dead_code, reason = "without the feature of a server nobody refuses anything")]
+fn refused(done: &Result<String, String>, because: &str) {
+    let reason = done.as_ref().expect_err("it is refused");
+    assert!(reason.contains(because), "not {because:?} but {reason}");
 }
 
 fn block_on<F: Future>(future: F) -> F::Output {

@@ -4,24 +4,30 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::servers::etcd::{Options, Version};
+use crate::servers::{Cluster as _, Options, Release, consul, etcd};
 
 /// Starts what the arguments say, prints its URL, and waits to be told to end.
-pub(crate) async fn run(server: &str, arguments: &[String]) -> ExitCode {
-    let options = match (server, parse(arguments)) {
-        ("etcd", Ok(options)) => options,
-        ("etcd", Err(reason)) => return refuse(&reason),
-        _ => return refuse(&format!("unknown server {server}")),
+pub(crate) async fn dispatch(server: &str, arguments: &[String]) -> ExitCode {
+    match server {
+        "consul" => run::<consul::Version>(arguments).await,
+        "etcd" => run::<etcd::Version>(arguments).await,
+        _ => refuse(&format!("unknown server {server}")),
+    }
+}
+
+async fn run<V: Release>(arguments: &[String]) -> ExitCode {
+    let options = match parse::<V>(arguments) {
+        Ok(options) => options,
+        Err(reason) => return refuse(&reason),
     };
     // Before it starts, so that a signal in between is not missed.
     let mut ends = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
         .map(|kind| signal(kind).expect("signals can be heard"));
     let [interrupt, terminate, hangup] = &mut ends;
     let serve = async {
-        let etcd = options.start().await;
-        println!("{}", etcd.url(""));
-        let etcdctl = etcd.etcdctl_command(&etcd.addresses());
-        eprintln!("It runs until Ctrl-C. Its own client: {}", shell(etcdctl.as_std()));
+        let cluster = options.start().await;
+        println!("{}", cluster.url(""));
+        eprintln!("It runs until Ctrl-C. Its own client: {}", cluster.client_command());
         std::future::pending().await
     };
     tokio::select! {
@@ -33,17 +39,13 @@ pub(crate) async fn run(server: &str, arguments: &[String]) -> ExitCode {
     }
 }
 
-fn parse(arguments: &[String]) -> Result<Options, String> {
-    let mut options = Options::new(Version::V3_5);
+fn parse<V: Release>(arguments: &[String]) -> Result<Options<V>, String> {
+    let mut options = Options::new(V::usual());
     let mut rest = arguments.iter().map(String::as_str);
     while let Some(argument) = rest.next() {
         let mut value = || rest.next().ok_or(format!("{argument} needs a value"));
         options = match argument {
-            "--version" => {
-                let name = value()?;
-                let known = Version::ALL.into_iter().find(|version| version.name() == name);
-                options.version(known.ok_or(format!("unknown version {name}"))?)
-            }
+            "--version" => options.version(value()?)?,
             "--members" => {
                 let members = value()?;
                 options.members(members.parse().map_err(|_| format!("{members} is no number of members"))?)
@@ -59,10 +61,4 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
 fn refuse(reason: &str) -> ExitCode {
     eprintln!("{reason}");
     ExitCode::from(2)
-}
-
-/// The command as one would type it.
-fn shell(command: &std::process::Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

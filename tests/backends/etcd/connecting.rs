@@ -15,6 +15,7 @@ use quorate::kv::{
 use tokio::io::AsyncWriteExt;
 
 use super::{connect, key, soon, trial};
+use crate::servers::Cluster as _;
 use crate::servers::etcd::{Etcd as Server, Options, PASSWORD, USER, Version};
 
 pub(super) fn trials(version: Version) -> Vec<Trial> {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{connect, key, sessions, soon, trial};
 use crate::proxy::Proxy;
+use crate::servers::Cluster as _;
 use crate::servers::etcd::{Etcd, Options, Version};
 
 /// A short life: etcd grants none below 2 s.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
 use super::{connect, key, sessions, soon, trial};
+use crate::servers::Cluster as _;
 use crate::servers::etcd::{Etcd, Options, Version};
 use crate::servers::until;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::servers::Cluster as _;
 use crate::servers::etcd::Etcd;
 
 /// One number.

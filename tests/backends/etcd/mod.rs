@@ -14,6 +14,7 @@ use libtest_mimic::Trial;
 use quorate::connect::Schemes;
 use quorate::kv::{Coordinator, Key, SessionOptions, Sessions};
 
+use crate::servers::Release as _;
 use crate::servers::etcd::Version;
 
 /// How long a session lives that is meant to live.
@@ -23,8 +24,6 @@ const TTL: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let full = std::env::var_os("QUORATE_TEST_FULL").is_some_and(|full| !full.is_empty());
-    let versions: &[Version] = if full { &Version::ALL } else { &Version::USUAL };
     let of = |version: &Version| {
         let version = *version;
         let groups = [
@@ -36,7 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ];
         groups.into_iter().flatten()
     };
-    versions.iter().flat_map(of).collect()
+    Version::tried().iter().flat_map(of).collect()
 }
 
 fn trial<F: Future<Output = ()>>(

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::metrics::{requests, since};
 use super::{PATIENCE, connect, sessions, trial};
+use crate::servers::Cluster as _;
 use crate::servers::etcd::{Etcd, Options, Version};
 use crate::servers::until;
 

@@ -10,6 +10,7 @@ use quorate::kv::{Coordinator, Event, Key, Result, Scope, StoreExt, WatchStore};
 use super::metrics::metric;
 use super::{connect, key, soon, trial};
 use crate::proxy::Proxy;
+use crate::servers::Cluster as _;
 use crate::servers::etcd::{Etcd, Options, Version};
 use crate::servers::until;
 

@@ -1,18 +1,29 @@
 //! Real servers for tests, from `target/servers` or PATH, none of which outlives the test that started it.
 //!
-//! Each kind of server has a file of its own and is told here only what all have in common: where the binaries are,
-//! which ports are free, and a [`Site`] to run in.
+//! Each kind of server has a file of its own, which says what is particular to it: its versions, which are a
+//! [`Release`], and a [`Cluster`] of them. What all have in common is here.
 
 pub(crate) mod certificates;
+mod cluster;
+pub(crate) mod consul;
 pub(crate) mod etcd;
+mod options;
 mod site;
+mod waiting;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use certificates::Certificates;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+pub(crate) use cluster::{Cluster, Member, Members};
+pub(crate) use options::{Options, Release, is_full};
 pub(crate) use site::{Server, Site};
+pub(crate) use waiting::{Waiting, until};
 
 /// How long anything that a server does may take before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,6 +39,29 @@ pub(crate) fn in_path(name: &str) -> Vec<PathBuf> {
     std::env::split_paths(&path).map(|directory| directory.join(name)).filter(|file| file.is_file()).collect()
 }
 
+/// The end of a URL: a namespace, and the files that clients of an encrypted server need.
+pub(crate) fn url_rest(namespace: &str, certificates: Option<&Certificates>) -> String {
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_');
+    let escape = |text: &str| utf8_percent_encode(text, KEPT).to_string();
+    let mut rest = String::new();
+    if !namespace.is_empty() {
+        rest = rest + "/" + &escape(namespace);
+    }
+    if let Some(Certificates { authority, client, .. }) = certificates {
+        let files = [("?ca", authority), ("&cert", &client.certificate), ("&key", &client.key)];
+        for (name, file) in files {
+            rest = rest + name + "=" + &escape(&file.to_string_lossy());
+        }
+    }
+    rest
+}
+
+/// The command as one would type it.
+pub(crate) fn shell(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
 /// A port that nobody listens on, and that is given out only once.
 ///
 /// It lies below those that the system gives to outgoing connections, as one of these would get in the way sooner or
@@ -41,23 +75,4 @@ pub(crate) fn free_port() -> u16 {
         .map(|_| LOWEST + (process + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT)
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .expect("one of twelve thousand ports is free")
-}
-
-/// Asks until there is an answer, for at most `patience`; fails with the last reason why there was none.
-pub(crate) async fn until<T>(
-    what: &str,
-    patience: Duration,
-    mut ask: impl AsyncFnMut() -> Result<T, String>,
-) -> T {
-    let mut reason = String::from("it was not asked to the end");
-    let answer = tokio::time::timeout(patience, async {
-        loop {
-            match ask().await {
-                Ok(answer) => return answer,
-                Err(why) => reason = why,
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    answer.await.unwrap_or_else(|_| panic!("{what}: not within {patience:?}: {reason}"))
 }
