@@ -26,7 +26,7 @@ pub(super) async fn open(
     ttl: Duration,
     silence: Duration,
 ) -> Result<Client, Fault> {
-    let connector = settled.connector().map_err(|error| Fault { error, cure: Cure::None })?;
+    let connector = settled.connector();
     let connector = connector.with_session_timeout(ttl).with_connection_timeout(silence);
     let cluster = settled.cluster();
     let connected = host.run(async move { connector.with_fail_eagerly().connect(&cluster).await });

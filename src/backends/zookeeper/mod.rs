@@ -191,13 +191,15 @@ impl kv::Store for Zookeeper {
 
     async fn get(&self, key: &Key, read: Consistency) -> Result<Option<Entry>> {
         let scope = Scope::Key(key.clone());
-        let found = reads::covered(&self.store.ensemble, "get", &scope, read).await;
+        let found = reads::covered(&self.store.ensemble, "get", &scope, read.into()).await;
         found.map(|entries| entries.into_iter().next()).map_err(|error| error.on(key))
     }
 
     async fn list(&self, prefix: &Key, read: Consistency) -> Result<Vec<Entry>> {
         let scope = Scope::Prefix(prefix.clone());
-        reads::covered(&self.store.ensemble, "list", &scope, read).await.map_err(|error| error.on(prefix))
+        reads::covered(&self.store.ensemble, "list", &scope, read.into())
+            .await
+            .map_err(|error| error.on(prefix))
     }
 
     async fn commit(&self, txn: Txn) -> Result<Write> {

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use zookeeper_client::{Acls, Client, Connector, TlsOptions};
+use zookeeper_client::{Acls, Client, Connector};
 
-use super::tls;
+use super::tls::Tls;
 use crate::connect::StoreUrl;
 use crate::kv::{Error, Result};
 
@@ -175,7 +177,7 @@ impl ZookeeperOptions {
                     "a client certificate needs a certificate authority (ca), to know the servers by",
                 ));
             }
-            (Some(ca), identity) => Some(tls::options(ca, identity.as_ref())?),
+            (Some(ca), identity) => Some(Tls::new(ca, identity.as_ref())?),
         };
         if let Some((name, _)) = self.user.as_ref().filter(|(name, _)| name.is_empty() || name.contains(':'))
         {
@@ -186,14 +188,7 @@ impl ZookeeperOptions {
             return Err(Error::invalid("private nodes need a user, or a client certificate"));
         }
         let digest = self.user.map(|(name, password)| format!("{name}:{password}"));
-        Ok(Settled {
-            servers,
-            tls,
-            trust: self.ca.zip(Some(self.identity)),
-            digest,
-            private,
-            times: self.times,
-        })
+        Ok(Settled { servers, tls, digest, private, times: self.times })
     }
 }
 
@@ -230,9 +225,7 @@ fn server(text: &str) -> Result<Server> {
 /// Options that can be connected with.
 pub(super) struct Settled {
     pub(super) servers: Vec<Server>,
-    tls: Option<TlsOptions>,
-    /// What the TLS options were made of, to find out why a server is not trusted.
-    pub(super) trust: Option<(String, Option<(String, String)>)>,
+    tls: Option<Tls>,
     digest: Option<String>,
     private: bool,
     pub(super) times: Times,
@@ -246,19 +239,21 @@ impl Settled {
         servers.join(",")
     }
 
-    pub(super) fn connector(&self) -> Result<Connector> {
+    pub(super) fn connector(&self) -> Connector {
         let connector = Client::connector();
         let connector = match &self.digest {
             Some(digest) => connector.with_auth("digest", digest.as_bytes()),
             None => connector,
         };
-        Ok(match &self.tls {
-            Some(tls) => {
-                tls::choose_provider()?;
-                connector.with_tls(tls.clone())
-            }
+        match &self.tls {
+            Some(tls) => connector.with_tls(tls.options.clone()),
             None => connector,
-        })
+        }
+    }
+
+    /// For whoever looks why nobody lets us in.
+    pub(super) fn tls_config(&self) -> Option<Arc<ClientConfig>> {
+        self.tls.as_ref().map(|tls| Arc::clone(&tls.config))
     }
 
     /// Who may see and change what we make.

@@ -1,6 +1,10 @@
 //! Reads: single keys, and trees level by level, each level in one flight.
 
+use std::future::ready;
+
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use zookeeper_client::{Client, Error as Zk, Stat};
 
 use super::connection::{Kind, barrier};
@@ -10,6 +14,37 @@ use crate::kv::{Consistency, Entry, Key, Result, Scope};
 
 /// The segment that a prefix above it does not cover.
 pub(super) const RESERVED: &str = "_quorate";
+
+/// What a read has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// What the server that is asked has.
+    Nothing,
+    /// What the leader had, unless another had been elected that it does not know of.
+    Leader,
+    /// Whatever was acknowledged.
+    Majority,
+}
+
+impl From<Consistency> for Behind {
+    fn from(read: Consistency) -> Self {
+        match read {
+            Consistency::Linearizable => Self::Majority,
+            Consistency::Local => Self::Nothing,
+        }
+    }
+}
+
+impl Behind {
+    /// Sends what must be answered before the read is.
+    fn what(self, client: &Client) -> BoxFuture<'_, Result<(), Zk>> {
+        match self {
+            Self::Nothing => ready(Ok(())).boxed(),
+            Self::Leader => client.sync("/").boxed(),
+            Self::Majority => barrier(client).boxed(),
+        }
+    }
+}
 
 /// How many nodes are asked for in one flight.
 const FLIGHT: usize = 1000;
@@ -30,18 +65,16 @@ pub(super) async fn entries(
     ensemble: &Ensemble,
     operation: &'static str,
     keys: &[Key],
-    read: Consistency,
+    behind: Behind,
 ) -> Result<Vec<Option<Entry>>> {
     let mut entries = Vec::with_capacity(keys.len());
     for some in keys.chunks(FLIGHT) {
         let answers = ensemble.call(Kind::Repeatable, operation, |client: Client| {
             let nodes: Vec<_> = some.iter().map(keys::node).collect();
             async move {
-                let settled = (read == Consistency::Linearizable).then(|| barrier(&client));
+                let settled = behind.what(&client);
                 let values: Vec<_> = nodes.iter().map(|node| client.get_data(node)).collect();
-                if let Some(settled) = settled {
-                    settled.await?;
-                }
+                settled.await?;
                 let mut answers = Vec::with_capacity(values.len());
                 for value in values {
                     answers.push(found(value.await)?);
@@ -62,15 +95,15 @@ pub(super) async fn covered(
     ensemble: &Ensemble,
     operation: &'static str,
     scope: &Scope,
-    read: Consistency,
+    behind: Behind,
 ) -> Result<Vec<Entry>> {
     match scope {
         Scope::Key(key) if key.is_root() => Ok(Vec::new()),
         Scope::Key(key) => {
-            let found = entries(ensemble, operation, std::slice::from_ref(key), read).await?;
+            let found = entries(ensemble, operation, std::slice::from_ref(key), behind).await?;
             Ok(found.into_iter().flatten().collect())
         }
-        Scope::Prefix(prefix) => below(ensemble, operation, prefix, read).await,
+        Scope::Prefix(prefix) => below(ensemble, operation, prefix, behind).await,
     }
 }
 
@@ -84,14 +117,14 @@ async fn below(
     ensemble: &Ensemble,
     operation: &'static str,
     prefix: &Key,
-    read: Consistency,
+    behind: Behind,
 ) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     let mut level = vec![prefix.clone()];
     while !level.is_empty() {
         let (mut next, mut places) = (Vec::new(), Vec::new());
         for some in level.chunks(FLIGHT) {
-            let seen = directories(ensemble, operation, some, read).await?;
+            let seen = directories(ensemble, operation, some, behind).await?;
             for (key, directory) in some.iter().zip(seen) {
                 let value = directory.value.filter(|_| key != prefix);
                 entries.extend(value.map(|(value, stat)| keys::entry(key.clone(), value.into(), &stat)));
@@ -105,7 +138,7 @@ async fn below(
                 }
             }
         }
-        let places = self::entries(ensemble, operation, &places, read).await?;
+        let places = self::entries(ensemble, operation, &places, behind).await?;
         entries.extend(places.into_iter().flatten());
         level = next;
     }
@@ -117,12 +150,12 @@ async fn directories(
     ensemble: &Ensemble,
     operation: &'static str,
     keys: &[Key],
-    read: Consistency,
+    behind: Behind,
 ) -> Result<Vec<Directory>> {
     let seen = ensemble.call(Kind::Repeatable, operation, |client: Client| {
         let paths: Vec<_> = keys.iter().map(keys::directory).collect();
         async move {
-            let settled = (read == Consistency::Linearizable).then(|| barrier(&client));
+            let settled = behind.what(&client);
             let asked: Vec<_> = paths
                 .iter()
                 .map(|path| {
@@ -130,9 +163,7 @@ async fn directories(
                     (client.get_children(path), client.get_data(&value))
                 })
                 .collect();
-            if let Some(settled) = settled {
-                settled.await?;
-            }
+            settled.await?;
             let mut seen = Vec::with_capacity(asked.len());
             for (names, value) in asked {
                 let names = match names.await {

@@ -1,8 +1,81 @@
 //! Why nobody lets us in: the client only says that it is so, so each server is looked at once more.
 
-use super::ensemble::Ensemble;
-use crate::kv::Error;
+use std::io::{self, Read};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
 
-pub(super) async fn explain(_ensemble: &Ensemble, error: Error) -> Error {
-    error
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Stream};
+
+use super::ensemble::Ensemble;
+use super::options::Server;
+use crate::kv::{Error, ErrorKind, Outcome};
+
+/// How long a server may take for each step.
+const STEP: Duration = Duration::from_secs(1);
+
+/// How long a server that has something against us takes to say so.
+const OBJECTION: Duration = Duration::from_millis(300);
+
+/// The same error, naming each server and what is wrong with it as far as that can be seen.
+pub(super) async fn explain(ensemble: &Ensemble, error: Error) -> Error {
+    if error.kind() != ErrorKind::Unavailable {
+        return error;
+    }
+    let (servers, tls) = (ensemble.settled.servers.clone(), ensemble.settled.tls_config());
+    let looking = ensemble.host.run(async move {
+        let look = move || servers.iter().map(|server| knock(server, tls.as_ref())).collect::<Vec<_>>();
+        tokio::task::spawn_blocking(look).await
+    });
+    match looking.done().await {
+        Some(Ok(troubles)) => {
+            Error::new(ErrorKind::Unavailable, Outcome::NotApplied, troubles.join("; ")).because(error)
+        }
+        _ => error,
+    }
+}
+
+/// What is wrong with a server, as far as it shows.
+fn knock(server: &Server, tls: Option<&Arc<ClientConfig>>) -> String {
+    let trouble = match tls {
+        None => {
+            connect(server).map(|_| "grants no session; perhaps it wants TLS, or has no majority".to_owned())
+        }
+        Some(config) => connect(server).and_then(|socket| shake_hands(server, socket, config)),
+    };
+    match trouble {
+        Ok(trouble) => format!("{server} {trouble}"),
+        Err(error) => format!("{server}: {error}"),
+    }
+}
+
+fn connect(server: &Server) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for address in (server.host.as_str(), server.port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, STEP) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn shake_hands(server: &Server, mut socket: TcpStream, config: &Arc<ClientConfig>) -> io::Result<String> {
+    let name = ServerName::try_from(server.host.clone()).map_err(io::Error::other)?;
+    let mut connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+    socket.set_read_timeout(Some(STEP))?;
+    socket.set_write_timeout(Some(STEP))?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut socket)?;
+    }
+    // That a certificate is missing shows only now.
+    socket.set_read_timeout(Some(OBJECTION))?;
+    Ok(match Stream::new(&mut connection, &mut socket).read(&mut [0]) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            "grants no session; perhaps it has no majority".to_owned()
+        }
+        Err(error) => format!("does not take our client certificate, or wants one: {error}"),
+        Ok(_) => "closed the connection; perhaps it does not take our client certificate".to_owned(),
+    })
 }

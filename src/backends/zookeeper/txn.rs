@@ -9,11 +9,9 @@ use super::error::classify;
 use super::facts::{Fact, Seen, counter, look};
 use super::nodes::{made, make};
 use super::plan::{self, Plan};
-use super::reads::covered;
+use super::reads::{Behind, covered};
 use super::{BACKEND, Store, Via, keys};
-use crate::kv::{
-    Check, Consistency, Entry, Error, ErrorKind, Key, Outcome, Rejection, Result, Scope, Txn, Write,
-};
+use crate::kv::{Check, Entry, Error, ErrorKind, Key, Outcome, Rejection, Result, Scope, Txn, Write};
 
 /// How many deletes of a prefix are under way at once.
 const DELETES: usize = 256;
@@ -38,9 +36,9 @@ pub(super) async fn commit(store: &Store, txn: &Txn) -> Result<Write> {
         let plan = guesses.and_then(|guesses| Plan::of(txn, &guesses, &store.nodes));
         if let Some(plan) = plan {
             match send(store, &via, &plan).await? {
-                Sent::Applied(results) => return applied(store, txn, &plan, results).map(Write::Applied),
+                Sent::Applied(results) => return applied(store, txn, &plan, &results).map(Write::Applied),
                 Sent::Refused(_, Zk::NoNode) if is_one_delete(txn) => {
-                    return applied(store, txn, &plan, Vec::new()).map(Write::Applied);
+                    return applied(store, txn, &plan, &[]).map(Write::Applied);
                 }
                 Sent::Refused(at, error) => forget(store, txn, &plan, at, error)?,
             }
@@ -115,7 +113,7 @@ fn forget(store: &Store, txn: &Txn, plan: &Plan, at: usize, error: Zk) -> Result
 }
 
 /// The entries that were put, and what is known of them from now on.
-fn applied(store: &Store, txn: &Txn, plan: &Plan, results: Vec<MultiWriteResult>) -> Result<Vec<Entry>> {
+fn applied(store: &Store, txn: &Txn, plan: &Plan, results: &[MultiWriteResult]) -> Result<Vec<Entry>> {
     let stat = |at: usize| match results.get(at) {
         Some(MultiWriteResult::SetData { stat }) => Ok(*stat),
         _ => Err(Error::new(ErrorKind::Internal, Outcome::Unknown, "a write was answered by something else")),
@@ -128,17 +126,13 @@ fn applied(store: &Store, txn: &Txn, plan: &Plan, results: Vec<MultiWriteResult>
     }
     let entries = txn.puts().iter().zip(&plan.puts).map(|(put, (at, kept))| {
         let node = keys::node(&put.key);
-        let (czxid, written, generation) = match kept {
-            Some(fact) => {
-                let stat = stat(*at)?;
-                (fact.czxid, stat.version, fact.generation)
-            }
+        let (czxid, written, generation) = if let Some(fact) = kept {
+            (fact.czxid, stat(*at)?.version, fact.generation)
+        } else {
             // Servers leave out the numbers of what was made (<https://issues.apache.org/jira/browse/ZOOKEEPER-4026>), but
             // its counter was raised by the same transaction.
-            None => {
-                let raised = stat(plan.raised.get(&counter(&node)).copied().unwrap_or(usize::MAX))?;
-                (raised.mzxid, 0, raised.version)
-            }
+            let raised = stat(plan.raised.get(&counter(&node)).copied().unwrap_or(usize::MAX))?;
+            (raised.mzxid, 0, raised.version)
         };
         let owner = put.session.as_ref().and_then(keys::session_number).unwrap_or_default();
         store.facts.learn(&node, Fact { czxid, owner, generation });
@@ -151,7 +145,7 @@ fn applied(store: &Store, txn: &Txn, plan: &Plan, results: Vec<MultiWriteResult>
 /// Deletes what `prefix` covers, one entry after another: as many are on their way at once as the server may well take.
 pub(super) async fn delete_prefix(store: &Store, prefix: &Key) -> Result<u64> {
     let scope = Scope::Prefix(prefix.clone());
-    let found = covered(&store.ensemble, "delete_prefix", &scope, Consistency::Linearizable).await?;
+    let found = covered(&store.ensemble, "delete_prefix", &scope, Behind::Majority).await?;
     let nodes: Vec<_> = found.iter().map(|entry| keys::node(&entry.key)).collect();
     let mut count = 0;
     for some in nodes.chunks(DELETES) {

@@ -5,25 +5,34 @@
 //! the connection (nor would the changes: <https://issues.apache.org/jira/browse/ZOOKEEPER-4698>), and is set anew on
 //! the next, with a fresh snapshot.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use zookeeper_client::{AddWatchMode, Client, EventType, PersistentWatcher, SessionState};
 
+use super::BACKEND;
 use super::connection::Kind;
 use super::ensemble::Ensemble;
 use super::host::Running;
 use super::keys::{self, Is};
-use super::{BACKEND, reads};
-use crate::kv::{Consistency, Entry, Event, Fence, Key, Result, Scope, Version};
+use super::reads::{self, Behind};
+use crate::kv::{Entry, Event, Fence, Key, Result, Scope, Version};
 
 /// How many keys that changed wait for a slow watcher, before it is given a fresh snapshot instead.
 const MAILBOX: usize = 1024;
 
 /// How long a disturbed watch waits before it looks again.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// What became of a node last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// It was made or written.
+    Put,
+    Deleted,
+}
 
 /// What the server has told and the watcher not yet looked at.
 #[derive(Default)]
@@ -34,7 +43,7 @@ struct Mailbox {
 
 #[derive(Default)]
 struct Told {
-    changed: BTreeSet<Key>,
+    changed: BTreeMap<Key, Change>,
     /// Something may have been missed.
     broken: bool,
 }
@@ -132,18 +141,22 @@ impl Watching {
         let listening = self.ensemble.host.run(listening);
         // Only now may the one before go: the server forgets all watches of a path together.
         self.listening = Some((mailbox, listening));
-        let read = Consistency::Linearizable;
-        let entries = reads::covered(&self.ensemble, "watch", &self.scope, read).await?;
+        // A majority need not be asked: a server without one loses its clients soon, and then there is another look.
+        let entries = reads::covered(&self.ensemble, "watch", &self.scope, Behind::Leader).await?;
         self.view = entries.iter().map(|entry| (entry.key.clone(), numbers(entry))).collect();
         self.disturbed = false;
         self.waiting.push_back(Event::Snapshot(entries));
         Ok(())
     }
 
-    /// Looks at what has changed. The server that told has seen the change, so its word is good enough.
-    async fn hear(&mut self, changed: BTreeSet<Key>) -> Result<()> {
-        let keys: Vec<_> = changed.into_iter().collect();
-        let found = reads::entries(&self.ensemble, "watch", &keys, Consistency::Local).await?;
+    /// Looks at what was put. The server that told has seen the change, so its word is good enough.
+    async fn hear(&mut self, changed: BTreeMap<Key, Change>) -> Result<()> {
+        let (put, deleted): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|(_, change)| *change == Change::Put);
+        let keys: Vec<_> = put.into_iter().map(|(key, _)| key).collect();
+        let found = reads::entries(&self.ensemble, "watch", &keys, Behind::Nothing).await?;
+        let gone = deleted.into_iter().map(|(key, _)| key).filter(|key| self.view.remove(key).is_some());
+        self.waiting.extend(gone.map(Event::Delete));
         for (key, found) in keys.into_iter().zip(found) {
             match found {
                 Some(entry) => {
@@ -186,7 +199,8 @@ async fn listen(mut watcher: PersistentWatcher, mailbox: Arc<Mailbox>, scope: Sc
         {
             mailbox.tell(|told| {
                 if told.changed.len() < MAILBOX {
-                    told.changed.insert(key);
+                    let deleted = event.event_type == EventType::NodeDeleted;
+                    told.changed.insert(key, if deleted { Change::Deleted } else { Change::Put });
                 } else {
                     told.broken = true;
                 }
