@@ -9,6 +9,8 @@ mod proxy;
 #[path = "../kit/servers/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "other tests need more of it")]
 mod servers;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;
 
 use std::process::ExitCode;
 
@@ -18,5 +20,7 @@ fn main() -> ExitCode {
     let trials: Vec<Trial> = Vec::new();
     #[cfg(feature = "etcd")]
     let trials = trials.into_iter().chain(etcd::trials()).collect();
+    #[cfg(feature = "zookeeper")]
+    let trials = trials.into_iter().chain(zookeeper::trials()).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -24,6 +24,8 @@ mod remote;
 mod servers;
 mod stores;
 mod workers;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;
 
 use std::process::ExitCode;
 
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
     let trials = trials.chain(consul::trials());
     #[cfg(feature = "etcd")]
     let trials = trials.chain(etcd::trials());
+    #[cfg(feature = "zookeeper")]
+    let trials = trials.chain(zookeeper::trials());
     let trials = trials.collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

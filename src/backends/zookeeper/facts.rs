@@ -121,12 +121,12 @@ pub(super) async fn look(store: &Store, via: &Via<'_>, txn: &Txn) -> Result<Seen
                 nodes.iter().map(|(node, whole)| whole.then(|| client.get_data(node))).collect();
             let stats: Vec<_> =
                 nodes.iter().map(|(node, whole)| (!whole).then(|| client.check_stat(node))).collect();
-            made(making).await?;
+            let missing = made(making).await?;
             settled.await?;
             let mut generations = BTreeMap::new();
             for (counter, count) in counters.iter().zip(counts) {
-                // Somebody deletes them.
-                let count = count.await?.ok_or(Zk::NoNode)?;
+                // We may not make them, or somebody deletes them.
+                let Some(count) = count.await? else { return Err(missing.explain(Zk::NoNode)) };
                 generations.insert(counter.clone(), count.version);
             }
             let mut found = Vec::new();

@@ -100,15 +100,33 @@ pub(super) fn make<'f>(
     sent.collect()
 }
 
-/// What stands already is as good, and what may not be made may stand: that shows when it is needed.
-pub(super) async fn made(making: Vec<impl Future<Output = Result<(), Zk>> + Send>) -> Result<(), Zk> {
+/// Waits until they stand. What stood already is as good; what may not be made may stand: whether it does shows by what
+/// needs it, and if not, this is why.
+pub(super) async fn made(making: Vec<impl Future<Output = Result<(), Zk>> + Send>) -> Result<Missing, Zk> {
+    let mut missing = Missing(Zk::NoNode);
     for one in making {
         match one.await {
-            Ok(()) | Err(Zk::NodeExists | Zk::NoAuth | Zk::NoNode) => {}
+            Ok(()) | Err(Zk::NodeExists | Zk::NoNode) => {}
+            Err(Zk::NoAuth) => missing = Missing(Zk::NoAuth),
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(missing)
+}
+
+/// Why something is missing, if it is.
+pub(super) struct Missing(Zk);
+
+impl Missing {
+    /// The same error, or the one that it comes from.
+    pub(super) fn explain(self, error: Zk) -> Zk {
+        if error == Zk::NoNode { self.0 } else { error }
+    }
+
+    /// Whether another try may make it.
+    pub(super) fn is_curable(&self) -> bool {
+        self.0 == Zk::NoNode
+    }
 }
 
 #[cfg(test)]

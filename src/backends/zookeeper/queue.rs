@@ -9,7 +9,7 @@ use zookeeper_client::{Client, CreateMode, Error as Zk, Stat};
 use super::connection::{Kind, barrier};
 use super::facts::{Fact, PLACES};
 use super::lease::Live;
-use super::nodes::{Make, made, make};
+use super::nodes::{Make, Missing, made, make};
 use super::reads::RESERVED;
 use super::{BACKEND, Store, Via, keys};
 use crate::kv::{
@@ -79,15 +79,15 @@ async fn make_place(
             let count = generation.is_none().then(|| client.check_stat(PLACES));
             let created = client.create(&path, &value, &CreateMode::EphemeralSequential.with_acls(acls));
             let names = client.get_children(&directory);
-            let prepared = made(making).await;
+            let missing = made(making).await;
             let count = match count {
                 Some(count) => count.await.ok().flatten().map(|stat| stat.version),
                 None => generation,
             };
             let (stat, number) = match created.await {
                 Ok(created) => created,
-                Err(Zk::NoNode) => return Ok(None),
-                Err(error) => return Err(prepared.err().unwrap_or(error)),
+                Err(Zk::NoNode) if missing.as_ref().map_or(true, Missing::is_curable) => return Ok(None),
+                Err(error) => return Err(missing.map_or(error.clone(), |missing| missing.explain(error))),
             };
             // What was made stands, whatever becomes of the rest.
             let names = names.await.map_err(|_| Zk::ConnectionLoss)?.0;

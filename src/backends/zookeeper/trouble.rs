@@ -38,15 +38,26 @@ pub(super) async fn explain(ensemble: &Ensemble, error: Error) -> Error {
 
 /// What is wrong with a server, as far as it shows.
 fn knock(server: &Server, tls: Option<&Arc<ClientConfig>>) -> String {
-    let trouble = match tls {
-        None => {
-            connect(server).map(|_| "grants no session; perhaps it wants TLS, or has no majority".to_owned())
+    let trouble = connect(server).map_err(|error| error.to_string()).and_then(|socket| match tls {
+        None => Ok("grants no session; perhaps it wants TLS, or has no majority"),
+        Some(config) => {
+            shake_hands(server, socket, config).map_err(|error| format!("{error}{}", hint(&error)))
         }
-        Some(config) => connect(server).and_then(|socket| shake_hands(server, socket, config)),
-    };
+    });
     match trouble {
         Ok(trouble) => format!("{server} {trouble}"),
         Err(error) => format!("{server}: {error}"),
+    }
+}
+
+/// What may be behind a handshake that failed.
+fn hint(error: &io::Error) -> &'static str {
+    match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::AlertReceived(_)) => {
+            "; perhaps it wants another client certificate, or one at all"
+        }
+        Some(_) => "",
+        None => "; perhaps it does not speak TLS, or wants a client certificate",
     }
 }
 
@@ -61,7 +72,11 @@ fn connect(server: &Server) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn shake_hands(server: &Server, mut socket: TcpStream, config: &Arc<ClientConfig>) -> io::Result<String> {
+fn shake_hands(
+    server: &Server,
+    mut socket: TcpStream,
+    config: &Arc<ClientConfig>,
+) -> io::Result<&'static str> {
     let name = ServerName::try_from(server.host.clone()).map_err(io::Error::other)?;
     let mut connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
     socket.set_read_timeout(Some(STEP))?;
@@ -69,13 +84,13 @@ fn shake_hands(server: &Server, mut socket: TcpStream, config: &Arc<ClientConfig
     while connection.is_handshaking() {
         connection.complete_io(&mut socket)?;
     }
-    // That a certificate is missing shows only now.
+    // That a certificate is missing may show only now.
     socket.set_read_timeout(Some(OBJECTION))?;
-    Ok(match Stream::new(&mut connection, &mut socket).read(&mut [0]) {
+    match Stream::new(&mut connection, &mut socket).read(&mut [0]) {
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-            "grants no session; perhaps it has no majority".to_owned()
+            Ok("grants no session; perhaps it has no majority")
         }
-        Err(error) => format!("does not take our client certificate, or wants one: {error}"),
-        Ok(_) => "closed the connection; perhaps it does not take our client certificate".to_owned(),
-    })
+        Err(error) => Err(error),
+        Ok(_) => Ok("closed the connection; perhaps it does not take our client certificate"),
+    }
 }

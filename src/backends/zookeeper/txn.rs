@@ -76,12 +76,16 @@ async fn send(store: &Store, via: &Via<'_>, plan: &Plan) -> Result<Sent> {
             let mut writer = plan.writer(&client, acls)?;
             let making = make(&client, acls, &plan.makes);
             let written = writer.commit();
-            // Their outcome shows in that of the write.
-            let prepared = made(making).await;
-            match written.await {
-                Ok(results) => Ok(Sent::Applied(results)),
-                Err(MultiWriteError::OperationFailed { index, source }) => Ok(Sent::Refused(index, source)),
-                Err(MultiWriteError::RequestFailed { source }) => Err(prepared.err().unwrap_or(source)),
+            let missing = made(making).await;
+            match (written.await, missing) {
+                (Ok(results), _) => Ok(Sent::Applied(results)),
+                (Err(MultiWriteError::OperationFailed { index, source }), Ok(missing)) => {
+                    Ok(Sent::Refused(index, missing.explain(source)))
+                }
+                (Err(MultiWriteError::OperationFailed { index, source }), Err(_)) => {
+                    Ok(Sent::Refused(index, source))
+                }
+                (Err(MultiWriteError::RequestFailed { source }), _) => Err(source),
             }
         }
     });

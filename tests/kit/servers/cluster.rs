@@ -203,6 +203,8 @@ pub(crate) struct Member {
     pub(crate) clients: SocketAddr,
     /// Where the other members find it. Some kinds of servers need one, and some two.
     pub(crate) peers: [SocketAddr; 2],
+    /// Where the kit finds it, if it needs a way past what clients have to go through.
+    pub(crate) back: SocketAddr,
     server: Option<Server>,
     paused: bool,
 }
@@ -210,8 +212,15 @@ pub(crate) struct Member {
 impl Member {
     fn new(number: u16) -> Self {
         let address = || SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let (clients, peers) = (address(), [address(), address()]);
-        Self { name: format!("m{number}"), number, clients, peers, server: None, paused: false }
+        Self {
+            name: format!("m{number}"),
+            number,
+            clients: address(),
+            peers: [address(), address()],
+            back: address(),
+            server: None,
+            paused: false,
+        }
     }
 
     /// Whether it should answer.

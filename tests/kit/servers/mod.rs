@@ -10,6 +10,7 @@ pub(crate) mod etcd;
 mod options;
 mod site;
 mod waiting;
+pub(crate) mod zookeeper;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
