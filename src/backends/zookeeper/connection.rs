@@ -30,10 +30,17 @@ pub(super) async fn open(
     let connector = connector.with_session_timeout(ttl).with_connection_timeout(silence);
     let cluster = settled.cluster();
     let connected = host.run(async move { connector.with_fail_eagerly().connect(&cluster).await });
-    match connected.done().await {
-        Some(connected) => connected.map_err(classify),
-        None => Err(Fault::new(ErrorKind::Internal, Outcome::NotApplied, Cure::None, "the store has ended")),
+    let Some(connected) = connected.done().await else {
+        let why = "the store has ended";
+        return Err(Fault::new(ErrorKind::Internal, Outcome::NotApplied, Cure::None, why));
+    };
+    let client = connected.map_err(classify)?;
+    if let Some(digest) = settled.digest() {
+        // Not along with the connecting: a server that speaks TLS may answer this first, and the client takes the answer for
+        // the session. It is sent by now, in front of all else, and the client says it again wherever it reconnects.
+        drop(client.auth("digest", digest));
     }
+    Ok(client)
 }
 
 /// Asks on a connection that is up, or comes up in time.

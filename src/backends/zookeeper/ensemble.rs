@@ -9,11 +9,11 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::time::{Instant, sleep, timeout_at};
 use zookeeper_client::{Client, Error as Zk};
 
-use super::BACKEND;
 use super::connection::{self, Kind, ask};
 use super::error::{Cure, Fault};
 use super::host::Host;
 use super::options::Settled;
+use super::{BACKEND, trouble};
 use crate::kv::{Error, ErrorKind, Outcome, Result};
 
 /// How long the servers remember this connection's session, to which nothing is bound.
@@ -45,11 +45,18 @@ impl Ensemble {
         Self { host, settled, state: Mutex::default() }
     }
 
-    /// Sees whether any server lets us in; each is asked once.
-    pub(super) async fn probe(&self) -> Result<(), Fault> {
+    /// Sees whether any server lets us in. Each is tried once, and again only if nothing is wrong with it that shows.
+    pub(super) async fn probe(&self) -> Result<()> {
         let end = Instant::now() + self.settled.times.request;
         let look = |client: Client| async move { client.check_stat("/").await.map(drop) };
-        self.attempt(end, &look).await
+        loop {
+            let Err(fault) = self.attempt(end, &look).await else { return Ok(()) };
+            let (error, hope) = trouble::explain(self, fault.error).await;
+            if !hope || Instant::now() + PAUSES.0 >= end {
+                return Err(error);
+            }
+            sleep(PAUSES.0).await;
+        }
     }
 
     /// Asks until there is an answer or the time is up.

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use zookeeper_client::{Client, Error as Zk, SessionState, StateWatcher};
 
 use super::connection::{self, Kind, ask, barrier};
 use super::ensemble::{Ensemble, PAUSES};
-use super::error::Cure;
+use super::error::{Cure, Fault};
 use super::host::{Host, Running};
 use super::options::Times;
 use super::{BACKEND, keys, lost};
@@ -32,16 +32,21 @@ pub(super) struct Live {
     pub(super) id: SessionId,
     ttl: Duration,
     times: Times,
-    /// Dropped to close it.
-    client: Mutex<Option<Client>>,
+    life: Mutex<Life>,
     states: StateWatcher,
-    /// When the last renewal was answered.
-    renewed: Mutex<Instant>,
     /// How many places it has tried to enter, so that none is named like another.
     attempts: AtomicU64,
     /// The tickets that may stand in a queue.
     tickets: Mutex<BTreeSet<Ticket>>,
     watchdog: Mutex<Option<Running<()>>>,
+}
+
+/// What a renewal and the watchdog must agree on.
+struct Life {
+    /// Dropped to close the session.
+    client: Option<Client>,
+    /// When the last renewal was answered.
+    renewed: Instant,
 }
 
 fn with<T, R>(mutex: &Mutex<T>, work: impl FnOnce(&mut T) -> R) -> R {
@@ -75,12 +80,12 @@ impl Lives {
 
 impl Live {
     fn client(&self) -> Option<Client> {
-        with(&self.client, |client| client.clone())
+        with(&self.life, |life| life.client.clone())
     }
 
     /// Closes it, and all that is bound to it goes. The server is told in the background.
     fn close(&self) {
-        let client = with(&self.client, Option::take);
+        let client = with(&self.life, |life| life.client.take());
         drop(client);
     }
 
@@ -88,8 +93,24 @@ impl Live {
         is_over(self.states.peek_state())
     }
 
+    /// When it is closed unless it is renewed.
     fn end(&self) -> Instant {
-        with(&self.renewed, |renewed| *renewed) + self.ttl
+        with(&self.life, |life| life.renewed) + self.ttl
+    }
+
+    /// Takes a renewal into account; `false` if it came too late.
+    fn renewed(&self) -> bool {
+        with(&self.life, |life| {
+            life.renewed = Instant::now();
+            life.client.is_some()
+        })
+    }
+
+    /// Closes it if it was not renewed for a whole life, and says whether it did.
+    fn expire(&self) -> bool {
+        let over = |life: &Life| life.renewed + self.ttl <= Instant::now();
+        let client = with(&self.life, |life| if over(life) { Some(life.client.take()) } else { None });
+        client.is_some()
     }
 
     /// A number that no place of this session had.
@@ -142,17 +163,7 @@ fn is_over(state: SessionState) -> bool {
 
 pub(super) async fn grant(ensemble: &Ensemble, lives: &Lives, ttl: Duration) -> Result<Grant> {
     let times = ensemble.settled.times;
-    let silence = (ttl / SILENCES).min(times.attempt);
-    let opening = connection::open(&ensemble.host, &ensemble.settled, ttl, silence);
-    let opened = timeout(times.request, opening).await;
-    let client = match opened {
-        Ok(Ok(client)) => client,
-        Ok(Err(fault)) => return Err(fault.error.at(BACKEND, "grant")),
-        Err(_) => {
-            let why = "no server granted a session in time";
-            return Err(Error::new(ErrorKind::Unavailable, Outcome::Unknown, why).at(BACKEND, "grant"));
-        }
-    };
+    let client = open(ensemble, ttl).await.map_err(|fault| fault.error.at(BACKEND, "grant"))?;
     let id = keys::session(client.session_id().0).ok_or_else(|| {
         Error::new(ErrorKind::Internal, Outcome::Unknown, "a session without a name was granted")
     })?;
@@ -162,8 +173,7 @@ pub(super) async fn grant(ensemble: &Ensemble, lives: &Lives, ttl: Duration) -> 
         ttl,
         times,
         states: client.state_watcher(),
-        client: Mutex::new(Some(client)),
-        renewed: Mutex::new(Instant::now()),
+        life: Mutex::new(Life { client: Some(client), renewed: Instant::now() }),
         attempts: AtomicU64::new(0),
         tickets: Mutex::default(),
         watchdog: Mutex::default(),
@@ -171,6 +181,28 @@ pub(super) async fn grant(ensemble: &Ensemble, lives: &Lives, ttl: Duration) -> 
     live.guard(&ensemble.host);
     lives.add(live);
     Ok(Grant { id, ttl })
+}
+
+/// Opens a session, again while none is granted and there is time. One that was granted and not heard of ends by itself.
+async fn open(ensemble: &Ensemble, ttl: Duration) -> Result<Client, Fault> {
+    let times = ensemble.settled.times;
+    let silence = (ttl / SILENCES).min(times.attempt);
+    let end = Instant::now() + times.request;
+    let (mut pause, longest) = PAUSES;
+    loop {
+        let opening = connection::open(&ensemble.host, &ensemble.settled, ttl, silence);
+        let fault = match timeout_at(end, opening).await {
+            Ok(Ok(client)) => return Ok(client),
+            Ok(Err(fault)) => fault,
+            Err(_) => return Err(Fault::silent()),
+        };
+        if fault.cure == Cure::None || Instant::now() + pause >= end {
+            return Err(fault);
+        }
+        tracing::debug!(error = %fault.error, "a session is asked for again");
+        sleep(pause).await;
+        pause = (pause * 2).min(longest);
+    }
 }
 
 impl Live {
@@ -186,9 +218,9 @@ async fn watch_over(live: Weak<Live>) {
         let Some(end) = live.upgrade().map(|live| live.end()) else { return };
         sleep_until(end).await;
         let Some(live) = live.upgrade() else { return };
-        if live.end() <= Instant::now() {
+        if live.expire() {
             tracing::debug!(session = %live.id, "the session was not renewed, and is closed");
-            return live.close();
+            return;
         }
     }
 }
@@ -196,10 +228,8 @@ async fn watch_over(live: Weak<Live>) {
 pub(super) async fn renew(lives: &Lives, session: &SessionId) -> Result<Renewal> {
     let Ok(live) = lives.live(session) else { return Ok(Renewal::Lost) };
     match live.call(Kind::Repeatable, "renew", |client: Client| async move { barrier(&client).await }).await {
-        Ok(()) => {
-            with(&live.renewed, |renewed| *renewed = Instant::now());
-            Ok(Renewal::Renewed { ttl: live.ttl })
-        }
+        Ok(()) if live.renewed() => Ok(Renewal::Renewed { ttl: live.ttl }),
+        Ok(()) => Ok(Renewal::Lost),
         Err(error) if error.kind() == ErrorKind::SessionLost => Ok(Renewal::Lost),
         Err(error) => Err(error),
     }

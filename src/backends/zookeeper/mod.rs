@@ -154,9 +154,7 @@ impl Zookeeper {
         let settled = Arc::new(options.settle().map_err(at)?);
         let host = Arc::new(Host::start().map_err(at)?);
         let ensemble = Arc::new(Ensemble::new(host, settled));
-        if let Err(fault) = ensemble.probe().await {
-            return Err(at(trouble::explain(&ensemble, fault.error).await));
-        }
+        ensemble.probe().await.map_err(at)?;
         let store = Store {
             lives: Lives::default(),
             nodes: Nodes::default(),

@@ -240,15 +240,15 @@ impl Settled {
     }
 
     pub(super) fn connector(&self) -> Connector {
-        let connector = Client::connector();
-        let connector = match &self.digest {
-            Some(digest) => connector.with_auth("digest", digest.as_bytes()),
-            None => connector,
-        };
         match &self.tls {
-            Some(tls) => connector.with_tls(tls.options.clone()),
-            None => connector,
+            Some(tls) => Client::connector().with_tls(tls.options.clone()),
+            None => Client::connector(),
         }
+    }
+
+    /// Who we are, as the scheme `digest` has it.
+    pub(super) fn digest(&self) -> Option<&[u8]> {
+        self.digest.as_deref().map(str::as_bytes)
     }
 
     /// For whoever looks why nobody lets us in.

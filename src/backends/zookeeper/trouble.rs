@@ -18,35 +18,34 @@ const STEP: Duration = Duration::from_secs(1);
 /// How long a server that has something against us takes to say so.
 const OBJECTION: Duration = Duration::from_millis(300);
 
-/// The same error, naming each server and what is wrong with it as far as that can be seen.
-pub(super) async fn explain(ensemble: &Ensemble, error: Error) -> Error {
+/// The same error, naming each server and what is wrong with it as far as that can be seen; and whether that is such that
+/// it may soon be otherwise.
+pub(super) async fn explain(ensemble: &Ensemble, error: Error) -> (Error, bool) {
     if error.kind() != ErrorKind::Unavailable {
-        return error;
+        return (error, false);
     }
     let (servers, tls) = (ensemble.settled.servers.clone(), ensemble.settled.tls_config());
     let looking = ensemble.host.run(async move {
         let look = move || servers.iter().map(|server| knock(server, tls.as_ref())).collect::<Vec<_>>();
         tokio::task::spawn_blocking(look).await
     });
-    match looking.done().await {
-        Some(Ok(troubles)) => {
-            Error::new(ErrorKind::Unavailable, Outcome::NotApplied, troubles.join("; ")).because(error)
-        }
-        _ => error,
-    }
+    let Some(Ok(looks)) = looking.done().await else { return (error, false) };
+    let hope = looks.iter().any(Result::is_ok);
+    let troubles: Vec<_> = looks.into_iter().map(|look| look.unwrap_or_else(|trouble| trouble)).collect();
+    let told = Error::new(ErrorKind::Unavailable, Outcome::NotApplied, troubles.join("; ")).because(error);
+    (told, hope)
 }
 
-/// What is wrong with a server, as far as it shows.
-fn knock(server: &Server, tls: Option<&Arc<ClientConfig>>) -> String {
-    let trouble = connect(server).map_err(|error| error.to_string()).and_then(|socket| match tls {
-        None => Ok("grants no session; perhaps it wants TLS, or has no majority"),
-        Some(config) => {
-            shake_hands(server, socket, config).map_err(|error| format!("{error}{}", hint(&error)))
-        }
-    });
-    match trouble {
-        Ok(trouble) => format!("{server} {trouble}"),
-        Err(error) => format!("{server}: {error}"),
+/// What is wrong with a server, as far as it shows; `Ok` if it is nothing that we can see.
+fn knock(server: &Server, tls: Option<&Arc<ClientConfig>>) -> Result<String, String> {
+    let failed = |trouble: String| format!("{server}: {trouble}");
+    let socket = connect(server).map_err(|error| failed(error.to_string()))?;
+    let Some(config) = tls else {
+        return Ok(format!("{server} grants no session; perhaps it wants TLS, or has no majority"));
+    };
+    match shake_hands(server, socket, config) {
+        Ok(()) => Ok(format!("{server} grants no session; perhaps it has no majority")),
+        Err(error) => Err(failed(format!("{error}{}", hint(&error)))),
     }
 }
 
@@ -72,11 +71,7 @@ fn connect(server: &Server) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn shake_hands(
-    server: &Server,
-    mut socket: TcpStream,
-    config: &Arc<ClientConfig>,
-) -> io::Result<&'static str> {
+fn shake_hands(server: &Server, mut socket: TcpStream, config: &Arc<ClientConfig>) -> io::Result<()> {
     let name = ServerName::try_from(server.host.clone()).map_err(io::Error::other)?;
     let mut connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
     socket.set_read_timeout(Some(STEP))?;
@@ -87,10 +82,8 @@ fn shake_hands(
     // That a certificate is missing may show only now.
     socket.set_read_timeout(Some(OBJECTION))?;
     match Stream::new(&mut connection, &mut socket).read(&mut [0]) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-            Ok("grants no session; perhaps it has no majority")
-        }
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => Ok(()),
         Err(error) => Err(error),
-        Ok(_) => Ok("closed the connection; perhaps it does not take our client certificate"),
+        Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
