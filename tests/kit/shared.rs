@@ -16,6 +16,11 @@ pub(crate) static CONSUL: std::sync::LazyLock<Shared<crate::servers::consul::Con
 pub(crate) static ETCD: std::sync::LazyLock<Shared<crate::servers::etcd::Etcd>> =
     std::sync::LazyLock::new(Shared::start::<crate::servers::etcd::Version>);
 
+/// A ZooKeeper.
+#[cfg(feature = "zookeeper")]
+pub(crate) static ZOOKEEPER: std::sync::LazyLock<Shared<crate::servers::zookeeper::ZooKeeper>> =
+    std::sync::LazyLock::new(Shared::start::<crate::servers::zookeeper::Version>);
+
 /// One running server, and the runtime that the proxies to it live on. It starts with the first trial that wants it, and
 /// ends with the process.
 pub(crate) struct Shared<C: ?Sized> {

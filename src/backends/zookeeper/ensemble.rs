@@ -13,7 +13,7 @@ use super::connection::{self, Kind, ask};
 use super::error::{Cure, Fault};
 use super::host::Host;
 use super::options::Settled;
-use super::{BACKEND, trouble};
+use super::{BACKEND, knock};
 use crate::kv::{Error, ErrorKind, Outcome, Result};
 
 /// How long the servers remember this connection's session, to which nothing is bound.
@@ -51,7 +51,7 @@ impl Ensemble {
         let look = |client: Client| async move { client.check_stat("/").await.map(drop) };
         loop {
             let Err(fault) = self.attempt(end, &look).await else { return Ok(()) };
-            let (error, hope) = trouble::explain(self, fault.error).await;
+            let (error, hope) = knock::explain(self, fault.error).await;
             if !hope || Instant::now() + PAUSES.0 >= end {
                 return Err(error);
             }

@@ -23,6 +23,9 @@ use crate::kv::{Error, ErrorKind, Grant, Outcome, Renewal, Result, SessionId, Ti
 /// the session counts as lost.
 const SILENCES: u32 = 5;
 
+/// How many sessions are remembered before those that ended are forgotten.
+const REMEMBERED: usize = 1024;
+
 /// The sessions that were granted here.
 #[derive(Default)]
 pub(super) struct Lives(Mutex<BTreeMap<SessionId, Arc<Live>>>);
@@ -65,7 +68,10 @@ impl Lives {
 
     fn add(&self, live: Arc<Live>) {
         with(&self.0, |lives| {
-            lives.retain(|_, live| !live.is_over());
+            // Those that ended are remembered for a while: ending them again is no error.
+            if lives.len() >= REMEMBERED {
+                lives.retain(|_, live| !live.is_over());
+            }
             lives.insert(live.id.clone(), live);
         });
     }
@@ -237,7 +243,10 @@ pub(super) async fn renew(lives: &Lives, session: &SessionId) -> Result<Renewal>
 
 /// Closes the session and waits until the server has said so.
 pub(super) async fn revoke(lives: &Lives, session: &SessionId) -> Result<()> {
-    let Some(live) = lives.find(session) else { return Ok(()) };
+    let Some(live) = lives.find(session) else {
+        let why = format!("session {session} was not opened by this client, and only that can end it");
+        return Err(Error::new(ErrorKind::Unsupported, Outcome::NotApplied, why).at(BACKEND, "revoke"));
+    };
     live.close();
     let mut states = live.states.clone();
     let over = async {

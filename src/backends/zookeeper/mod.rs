@@ -6,6 +6,7 @@ mod error;
 mod facts;
 mod host;
 mod keys;
+mod knock;
 mod lease;
 mod nodes;
 mod options;
@@ -13,7 +14,6 @@ mod plan;
 mod queue;
 mod reads;
 mod tls;
-mod trouble;
 mod txn;
 mod watch;
 
@@ -101,6 +101,8 @@ struct Store {
     facts: Facts,
     places: Generation,
     ensemble: Arc<Ensemble>,
+    /// What runs there, if that was told.
+    server: Option<Arc<str>>,
 }
 
 /// What the counter of places was when it was last asked for; it is hardly ever raised.
@@ -154,13 +156,15 @@ impl Zookeeper {
         let settled = Arc::new(options.settle().map_err(at)?);
         let host = Arc::new(Host::start().map_err(at)?);
         let ensemble = Arc::new(Ensemble::new(host, settled));
-        ensemble.probe().await.map_err(at)?;
+        let (probed, server) = tokio::join!(ensemble.probe(), knock::version(&ensemble));
+        probed.map_err(at)?;
         let store = Store {
             lives: Lives::default(),
             nodes: Nodes::default(),
             facts: Facts::default(),
             places: Generation::unknown(),
             ensemble,
+            server,
         };
         Ok(Self { store: Arc::new(store) })
     }
@@ -175,6 +179,7 @@ fn lost(session: &SessionId) -> Error {
 impl kv::Store for Zookeeper {
     fn limits(&self) -> Limits {
         let mut limits = Limits::new(BACKEND);
+        limits.server.clone_from(&self.store.server);
         limits.max_key = MAX_KEY;
         limits.max_value = MAX_BYTES - MAX_KEY;
         limits.max_txn_ops = MAX_OPS;

@@ -1,12 +1,13 @@
-//! Why nobody lets us in: the client only says that it is so, so each server is looked at once more.
+//! A look at the servers beside the client: why nobody lets us in, which that does not tell, and what runs there.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Stream};
+use tokio::time::timeout;
 
 use super::ensemble::Ensemble;
 use super::options::Server;
@@ -14,6 +15,9 @@ use crate::kv::{Error, ErrorKind, Outcome};
 
 /// How long a server may take for each step.
 const STEP: Duration = Duration::from_secs(1);
+
+/// How long it may take to find out what runs there.
+const QUESTION: Duration = Duration::from_millis(500);
 
 /// How long a server that has something against us takes to say so.
 const OBJECTION: Duration = Duration::from_millis(300);
@@ -24,16 +28,62 @@ pub(super) async fn explain(ensemble: &Ensemble, error: Error) -> (Error, bool) 
     if error.kind() != ErrorKind::Unavailable {
         return (error, false);
     }
-    let (servers, tls) = (ensemble.settled.servers.clone(), ensemble.settled.tls_config());
-    let looking = ensemble.host.run(async move {
-        let look = move || servers.iter().map(|server| knock(server, tls.as_ref())).collect::<Vec<_>>();
-        tokio::task::spawn_blocking(look).await
-    });
-    let Some(Ok(looks)) = looking.done().await else { return (error, false) };
+    let looked = aside(ensemble, |servers, tls| servers.iter().map(|server| knock(server, tls)).collect());
+    let Some(looks): Option<Vec<Result<String, String>>> = looked.await else { return (error, false) };
     let hope = looks.iter().any(Result::is_ok);
     let troubles: Vec<_> = looks.into_iter().map(|look| look.unwrap_or_else(|trouble| trouble)).collect();
     let told = Error::new(ErrorKind::Unavailable, Outcome::NotApplied, troubles.join("; ")).because(error);
     (told, hope)
+}
+
+/// What the first that tells says is running there; only few words are allowed by default, and this is one of them.
+pub(super) async fn version(ensemble: &Ensemble) -> Option<Arc<str>> {
+    let asked = aside(ensemble, |servers, tls| servers.iter().find_map(|server| ask(server, tls).ok()?));
+    timeout(QUESTION * 2, asked).await.ok()??
+}
+
+/// Does what blocks where that is allowed.
+async fn aside<T: Send + 'static>(
+    ensemble: &Ensemble,
+    work: impl FnOnce(&[Server], Option<&Arc<ClientConfig>>) -> T + Send + 'static,
+) -> Option<T> {
+    let (servers, tls) = (ensemble.settled.servers.clone(), ensemble.settled.tls_config());
+    let working = ensemble
+        .host
+        .run(async move { tokio::task::spawn_blocking(move || work(&servers, tls.as_ref())).await.ok() });
+    working.done().await.flatten()
+}
+
+fn ask(server: &Server, tls: Option<&Arc<ClientConfig>>) -> io::Result<Option<Arc<str>>> {
+    let mut socket = connect(server)?;
+    let answer = match tls {
+        None => {
+            socket.set_read_timeout(Some(QUESTION))?;
+            status(&mut socket)?
+        }
+        Some(config) => {
+            let mut connection = greet(server, &mut socket, config)?;
+            socket.set_read_timeout(Some(QUESTION))?;
+            status(&mut Stream::new(&mut connection, &mut socket))?
+        }
+    };
+    let told = answer.lines().find_map(|line| line.strip_prefix("Zookeeper version: "));
+    let number = told.and_then(|told| told.split(['-', ',']).next());
+    Ok(number.map(|number| format!("ZooKeeper {number}").into()))
+}
+
+fn status(stream: &mut (impl Read + Write)) -> io::Result<String> {
+    stream.write_all(b"srvr")?;
+    stream.flush()?;
+    let (mut answer, mut part) = (Vec::new(), [0; 1024]);
+    // It ends with the connection, however that ends.
+    while let Ok(length @ 1..) = stream.read(&mut part) {
+        answer.extend_from_slice(&part[..length]);
+        if answer.len() > part.len() {
+            break;
+        }
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 /// What is wrong with a server, as far as it shows; `Ok` if it is nothing that we can see.
@@ -71,14 +121,23 @@ fn connect(server: &Server) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn shake_hands(server: &Server, mut socket: TcpStream, config: &Arc<ClientConfig>) -> io::Result<()> {
+fn greet(
+    server: &Server,
+    socket: &mut TcpStream,
+    config: &Arc<ClientConfig>,
+) -> io::Result<ClientConnection> {
     let name = ServerName::try_from(server.host.clone()).map_err(io::Error::other)?;
     let mut connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
     socket.set_read_timeout(Some(STEP))?;
     socket.set_write_timeout(Some(STEP))?;
     while connection.is_handshaking() {
-        connection.complete_io(&mut socket)?;
+        connection.complete_io(socket)?;
     }
+    Ok(connection)
+}
+
+fn shake_hands(server: &Server, mut socket: TcpStream, config: &Arc<ClientConfig>) -> io::Result<()> {
+    let mut connection = greet(server, &mut socket, config)?;
     // That a certificate is missing may show only now.
     socket.set_read_timeout(Some(OBJECTION))?;
     match Stream::new(&mut connection, &mut socket).read(&mut [0]) {
