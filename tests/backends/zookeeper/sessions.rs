@@ -15,6 +15,7 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
     vec![
         trial(version, "the_life_is_what_the_server_grants", negotiated),
         trial(version, "heartbeats_of_the_client_do_not_keep_an_unrenewed_session", unrenewed),
+        trial(version, "what_has_a_ttl_outlives_the_store_that_put_it", outlives),
         trial(version, "a_session_that_an_operator_ends_is_noticed", ended),
         trial(version, "a_deleted_place_is_noticed", deleted),
         trial(version, "a_blocked_runtime_costs_no_session_that_is_renewed_elsewhere", blocked),
@@ -52,6 +53,21 @@ async fn unrenewed(version: Version) {
     let late = Txn::new().put_bound(&key("bound"), "2", &granted.id);
     let error = store.commit(late).await.expect_err("the session is gone");
     assert_eq!(error.kind(), ErrorKind::SessionLost, "{error}");
+}
+
+async fn outlives(version: Version) {
+    let zookeeper = Options::new(version).start().await;
+    let (ours, theirs) = (connect(&zookeeper.url("")).await, connect(&zookeeper.url("")).await);
+    let began = Instant::now();
+    ours.put_with_ttl("k", "v", SHORT).await.expect("it is put");
+    drop(ours);
+    soon("it goes", async {
+        while theirs.exists("k").await.expect("it answers") {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert!(began.elapsed() >= SHORT, "after {:?}", began.elapsed());
 }
 
 async fn ended(version: Version) {
