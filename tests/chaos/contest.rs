@@ -1,11 +1,6 @@
 //! What the workers contend for.
 
-use std::time::Duration;
-
 use quorate::kv::{Queue, Result};
-
-/// Short, so that there are many losses.
-pub(crate) const TTL: Duration = Duration::from_secs(2);
 
 /// One queue, and the key that whoever is at its head counts in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,14 +3,16 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::sync::Mutex;
 
 use crate::contest::Contest;
+use crate::history::Historian;
 use crate::proxy::Proxy;
 use crate::record::{Hold, holds};
-use crate::servers::{Cluster, Server, Site};
+use crate::servers::{Server, Site};
 
 /// How many contend in each contest.
 const EACH: usize = 8;
@@ -22,6 +24,7 @@ pub(crate) struct Worker {
     pub(crate) proxies: Vec<Proxy>,
     site: Arc<Site>,
     url: String,
+    ttl: Duration,
     seed: u64,
     guarded: bool,
     process: Option<Server>,
@@ -33,9 +36,9 @@ impl Worker {
         // Another sequence of chances in each life.
         self.seed += 100;
         let program = std::env::current_exe().expect("a path");
-        let seed = self.seed.to_string();
+        let (ttl, seed) = (self.ttl.as_secs().to_string(), self.seed.to_string());
         let guarded = if self.guarded { "guarded" } else { "unguarded" };
-        let arguments = ["work", self.contest.name(), &self.id, &self.url, &seed, guarded];
+        let arguments = ["work", self.contest.name(), &self.id, &self.url, &ttl, &seed, guarded];
         self.process = Some(self.site.start(&self.id, &program, &arguments.map(str::to_owned)));
     }
 
@@ -68,7 +71,7 @@ pub(crate) struct Crew {
 
 impl Crew {
     /// Starts them. When they end their logs are copied to `kept`, even if that is by a panic.
-    pub(crate) async fn start(cluster: &dyn Cluster, seed: u64, guarded: bool, kept: &Path) -> Self {
+    pub(crate) async fn start(cluster: &dyn Historian, seed: u64, guarded: bool, kept: &Path) -> Self {
         let site = Arc::new(Site::new("chaos"));
         let kept = Some(kept.to_owned());
         let mut crew = Self { site, names: Vec::new(), workers: Vec::new(), kept };
@@ -82,7 +85,8 @@ impl Crew {
                 let site = Arc::clone(&crew.site);
                 let process = None;
                 crew.names.push((id.clone(), contest));
-                let mut worker = Worker { id, contest, proxies, site, url, seed, guarded, process };
+                let ttl = cluster.ttl();
+                let mut worker = Worker { id, contest, proxies, site, url, ttl, seed, guarded, process };
                 worker.start();
                 crew.workers.push(Arc::new(Mutex::new(worker)));
             }

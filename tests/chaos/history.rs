@@ -1,5 +1,7 @@
 //! What the judge needs to know of a store: all that ever happened to its keys, told by the servers themselves.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::servers::Cluster;
@@ -21,6 +23,11 @@ pub(crate) struct Stands {
 /// Servers that tell every change.
 #[async_trait(?Send)]
 pub(crate) trait Historian: Cluster {
+    /// How long sessions are to last: as short as the servers let them, so that there are many losses.
+    fn ttl(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+
     /// Begins to take notes, where the servers keep no history themselves. Nothing was written so far. Whatever takes
     /// them ends with the cluster, at the latest.
     async fn record(&mut self) {}

@@ -3,8 +3,13 @@
 //! `scripts/chaos` runs it for as long as you like; as a test it runs for a short time, with the feature of a backend.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test program: it fails by panicking")]
 #![expect(clippy::future_not_send, reason = "each process of it waits for everything in one task")]
-#![cfg_attr(not(feature = "etcd"), allow(dead_code, reason = "nobody to torment"))]
+#![cfg_attr(
+    not(any(feature = "etcd", feature = "zookeeper")),
+    allow(dead_code, reason = "nobody to torment")
+)]
 
+#[cfg(feature = "consul")]
+mod consul;
 mod contest;
 mod crew;
 #[cfg(feature = "etcd")]
@@ -24,6 +29,8 @@ mod run;
 mod servers;
 mod trouble;
 mod worker;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -39,18 +46,30 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match &*arguments.iter().map(String::as_str).collect::<Vec<_>>() {
         // This binary again, as one of the processes.
-        ["work", contest, id, url, seed, guarded] => {
+        ["work", contest, id, url, ttl, seed, guarded] => {
             let contest = Contest::parse(contest).expect("a contest");
+            let ttl = Duration::from_secs(ttl.parse().expect("a number"));
             let seed = seed.parse().expect("a number");
-            block_on(worker::work(contest, id, url, seed, *guarded == "guarded"))
+            block_on(worker::work(contest, id, url, ttl, seed, *guarded == "guarded"))
         }
+        #[cfg(feature = "consul")]
+        ["run", "consul", rest @ ..] => run::<servers::consul::Version>(rest),
         #[cfg(feature = "etcd")]
         ["run", "etcd", rest @ ..] => run::<servers::etcd::Version>(rest),
+        #[cfg(feature = "zookeeper")]
+        ["run", "zookeeper", rest @ ..] => run::<servers::zookeeper::Version>(rest),
         ["run", ..] => refuse("unknown backend, or built without it"),
         _ => {
             let trials = judged::trials();
+            #[cfg(feature = "consul")]
+            let trials: Vec<_> = trials
+                .into_iter()
+                .chain([consul::replayed::trial(), short::<servers::consul::Version>()])
+                .collect();
             #[cfg(feature = "etcd")]
-            let trials = trials.into_iter().chain([short::<servers::etcd::Version>()]).collect();
+            let trials: Vec<_> = trials.into_iter().chain([short::<servers::etcd::Version>()]).collect();
+            #[cfg(feature = "zookeeper")]
+            let trials: Vec<_> = trials.into_iter().chain([short::<servers::zookeeper::Version>()]).collect();
             libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
         }
     }

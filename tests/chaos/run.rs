@@ -8,7 +8,7 @@ use quorate::Client;
 use quorate::kv::Random;
 use tokio::time::{Instant, sleep};
 
-use crate::contest::{Contest, TTL};
+use crate::contest::Contest;
 use crate::crew::Crew;
 use crate::history::Historian;
 use crate::judge::{Verdict, judge};
@@ -18,8 +18,8 @@ use crate::report::Report;
 use crate::servers::{Cluster, Release};
 use crate::trouble::{self, Journal};
 
-/// Within this time of the end of all trouble everybody has had its turn again.
-const PEACE: Duration = Duration::from_secs(10).saturating_add(TTL.saturating_mul(2));
+/// Within this time, and three ttls, of the end of all trouble everybody has had its turn again.
+const PEACE: Duration = Duration::from_secs(10);
 
 /// How long everybody may take to get its first turn.
 const START: Duration = Duration::from_mins(1);
@@ -41,7 +41,7 @@ pub(crate) async fn run<V: Release<Cluster: Historian>>(options: &Options<V>) ->
 async fn torment<V: Release<Cluster: Historian>>(options: &Options<V>) -> bool {
     let mut cluster = options.servers.clone().start().await;
     cluster.record().await;
-    let url = cluster.url("");
+    let (url, ttl) = (cluster.url(""), cluster.ttl());
     let observer = Client::builder(url).connect().await.expect("the store is there");
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("target/chaos/{}", options.seed));
     let mut crew = Crew::start(&cluster, options.seed, options.guarded, &kept).await;
@@ -54,12 +54,12 @@ async fn torment<V: Release<Cluster: Historian>>(options: &Options<V>) -> bool {
     let [servers, clients] = chances;
     tokio::join!(
         trouble::members(&mut cluster, servers, &journal, end),
-        trouble::workers(&crew, &observer, clients, &journal, end),
+        trouble::workers(&crew, &observer, clients, &journal, ttl, end),
     );
 
     let healed = now();
-    let leads = leader_stands(&observer);
-    let (again, leads) = tokio::join!(starved(&crew, healed, PEACE), leads);
+    let peace = PEACE + 3 * ttl;
+    let (again, leads) = tokio::join!(starved(&crew, healed, peace), leader_stands(&observer, peace));
     idle.extend(again);
     let recovered = now().saturating_sub(healed);
     crew.end().await;
@@ -104,14 +104,14 @@ async fn starved(crew: &Crew, since: Moment, patience: Duration) -> Vec<String> 
 }
 
 /// Whether somebody leads soon.
-async fn leader_stands(observer: &Client) -> bool {
+async fn leader_stands(observer: &Client, patience: Duration) -> bool {
     let follower = observer.follower(Contest::Election.name()).expect("a good name");
     let look = async {
         while !matches!(follower.leader().await, Ok(Some(_))) {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PEACE, look).await.is_ok()
+    tokio::time::timeout(patience, look).await.is_ok()
 }
 
 /// Writes what the logs of the workers do not tell to where these go.

@@ -11,7 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::contest::{Contest, TTL};
+use crate::contest::Contest;
 use crate::crew::{Crew, Worker};
 use crate::proxy::Proxy;
 use crate::record::{Moment, now};
@@ -85,19 +85,20 @@ pub(crate) async fn workers(
     observer: &Client,
     random: Random,
     journal: &Arc<Journal>,
+    ttl: Duration,
     end: Instant,
 ) {
     let mut troubled = JoinSet::new();
     while Instant::now() < end {
         sleep(some(&random, 100..700)).await;
         while troubled.try_join_next().is_some_and(|ended| ended.is_ok()) {}
-        let holder = if random.one_in(2) { holder(observer, &random).await } else { None };
+        let holder = if random.one_in(2) { holder(observer, &random, ttl).await } else { None };
         let worker = holder.and_then(|id| crew.find(&id));
         let workers = crew.workers();
         let worker = worker.unwrap_or_else(|| &workers[random.below(0..workers.len())]);
         // One that is in trouble already is left to it.
         if let Ok(worker) = Arc::clone(worker).try_lock_owned() {
-            let fault = Ordered::draw(&random);
+            let fault = Ordered::draw(&random, ttl);
             troubled.spawn(fault.befall(worker, Arc::clone(journal)));
         }
     }
@@ -107,7 +108,7 @@ pub(crate) async fn workers(
 }
 
 /// Who has its turn, as the store says; nobody, if the store does not say so soon.
-async fn holder(observer: &Client, random: &Random) -> Option<String> {
+async fn holder(observer: &Client, random: &Random, ttl: Duration) -> Option<String> {
     let contest = Contest::ALL[random.below(0..Contest::ALL.len())];
     let look = async {
         match contest {
@@ -118,7 +119,7 @@ async fn holder(observer: &Client, random: &Random) -> Option<String> {
             Contest::Election => Some(observer.follower(contest.name()).ok()?.leader().await.ok()??.id),
         }
     };
-    timeout(TTL / 4, look).await.ok()?
+    timeout(ttl / 4, look).await.ok()?
 }
 
 /// Something that is to happen to a worker, drawn beforehand.
@@ -138,8 +139,8 @@ enum WorkerFault {
 }
 
 impl Ordered {
-    fn draw(random: &Random) -> Self {
-        let ttl = usize::try_from(TTL.as_millis()).expect("a ttl is short");
+    fn draw(random: &Random, ttl: Duration) -> Self {
+        let ttl = usize::try_from(ttl.as_millis()).expect("a ttl is short");
         // What makes a session end is as frequent as what it should outlast.
         let (fault, length) = match random.below(0..8) {
             0 => (WorkerFault::Kill, 0..ttl),

@@ -9,7 +9,7 @@ use quorate::election::{Led, Term};
 use quorate::kv::{BoxError, Clock, Entry, LossReason, Random, Result, StoreExt, SystemClock};
 use quorate::lock::{Guard, Release};
 
-use crate::contest::{Contest, TTL};
+use crate::contest::Contest;
 use crate::record::{Moment, Said, What, now};
 
 /// How often a holder says that it holds.
@@ -25,14 +25,21 @@ struct Worker {
 }
 
 /// Works until it is killed.
-pub(crate) async fn work(contest: Contest, id: &str, url: &str, seed: u64, guarded: bool) -> ExitCode {
+pub(crate) async fn work(
+    contest: Contest,
+    id: &str,
+    url: &str,
+    ttl: Duration,
+    seed: u64,
+    guarded: bool,
+) -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
     say(What::Started);
     let clock = SystemClock::new();
     let random = Random::seeded(seed);
     let client = loop {
         // Every other one renews on a thread of its own.
-        let builder = Client::builder(url).id(id).ttl(TTL).own_thread(seed.is_multiple_of(2));
+        let builder = Client::builder(url).id(id).ttl(ttl).own_thread(seed.is_multiple_of(2));
         match builder.connect().await {
             Ok(client) => break client,
             Err(error) => tracing::warn!(%error, "not connected"),

@@ -207,6 +207,13 @@ impl Running {
         kill_process(Pid::from_child(&self.0), signal).expect("it runs");
     }
 
+    /// The processes that it has started and that are left.
+    pub(crate) fn children(&self) -> Vec<String> {
+        let pid = self.0.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        children.expect("the system tells").split_whitespace().map(str::to_owned).collect()
+    }
+
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ran {
         eventually("its end", || self.0.try_wait().expect("it is a child"));
@@ -256,6 +263,11 @@ pub(crate) fn heeding(program: &str) -> Command {
 #[expect(clippy::disallowed_methods, reason = "no runtime is blocked here")]
 pub(crate) fn rest(time: Duration) {
     std::thread::sleep(time);
+}
+
+/// The process of this number.
+pub(crate) fn number(pid: &str) -> Pid {
+    pid.trim().parse().ok().and_then(Pid::from_raw).expect("a process")
 }
 
 /// Whether a process is there, and no zombie.

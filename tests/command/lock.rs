@@ -4,7 +4,9 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
-use crate::kit::{Store, Trial, eventually};
+use rustix::process::{Signal, kill_process};
+
+use crate::kit::{Store, Trial, eventually, is_alive, number};
 
 pub(crate) const TRIALS: &[Trial] = &[
     ("lock_passes_the_end_of_the_command_on", passes_the_end_on),
@@ -12,6 +14,7 @@ pub(crate) const TRIALS: &[Trial] = &[
     ("every_other_failure_has_its_code", other_failures),
     ("lock_gives_up_in_time", gives_up_in_time),
     ("lock_hands_over_at_once", hands_over_at_once),
+    ("lock_leaves_nothing_of_a_command_that_never_ran", leaves_nothing),
     ("lock_passes_streams_and_environment", passes_streams_and_environment),
     ("lock_loses_no_increment_of_an_unprotected_counter", loses_no_increment),
     ("lock_has_a_ready_file_while_the_command_runs", ready_file),
@@ -52,12 +55,16 @@ fn refuses_wrong_usage(store: &Store) {
 fn other_failures(store: &Store) {
     let damaged = store.path("damaged.db");
     let whole = format!("embedded:{}", damaged.display());
-    store.run(&["--store", &whole, "kv", "put", "a", &"x".repeat(50_000)]).exits(0);
+    // Long enough for it not to be left in the log alone.
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        store.run(&["--store", &whole, "kv", "put", name, &"x".repeat(100_000)]).exits(0);
+    }
     let bytes = std::fs::read(&damaged).expect("a file");
     std::fs::write(&damaged, &bytes[..bytes.len() / 2]).expect("a file");
+    let _ = std::fs::remove_file(store.path("damaged.db-wal"));
     store.run(&["--store", &whole, "lock", "a", "--", "true"]).exits(70).says("damaged");
     // As a process finds itself whose parent was killed before it could ask to be told.
-    store.run(&["__become", "1", "without-terminal", "touch", "ran"]).exits(71).says("gone");
+    store.run(&["__become", "1", "touch", "ran"]).exits(71).says("gone");
     assert!(!store.path("ran").exists());
     store.run(&["kv", "put", "a", "1"]).exits(0);
     let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
@@ -84,6 +91,31 @@ fn hands_over_at_once(store: &Store) {
     std::fs::write(store.path("go"), "").expect("a file");
     holder.end().exits(0);
     next.end().exits(0); // Long before the ttl.
+}
+
+/// The command's process is there already while the lock is waited for.
+fn leaves_nothing(store: &Store) {
+    let holder = store.start(&["lock", "a", "--", "sh", "-c", "echo > held; exec sleep 60"]);
+    store.wait_for("held");
+    for end in [Signal::KILL, Signal::TERM] {
+        let waiting = store.start(&["lock", "a", "--", "touch", "ran"]);
+        let prepared = eventually("a process of its own", || waiting.children().into_iter().next());
+        waiting.signal(end);
+        eventually("its end", || (!is_alive(&prepared)).then_some(()));
+    }
+    let waiting = store.start(&["lock", "a", "--wait", "500ms", "--", "touch", "ran"]);
+    let prepared = eventually("a process of its own", || waiting.children().into_iter().next());
+    waiting.end().exits(75);
+    assert!(!is_alive(&prepared), "it outlived the wait");
+    // Should that process be killed meanwhile, there is no command to run.
+    let waiting = store.start(&["lock", "a", "--", "touch", "ran"]);
+    let prepared = eventually("a process of its own", || waiting.children().into_iter().next());
+    kill_process(number(&prepared), Signal::KILL).expect("it is there");
+    eventually("its end", || (!is_alive(&prepared)).then_some(()));
+    drop(holder);
+    waiting.end().exits(71);
+    assert!(!store.path("ran").exists(), "a command ran without the lock");
+    store.run(&["lock", "a", "--no-wait", "--", "true"]).exits(0);
 }
 
 fn passes_streams_and_environment(store: &Store) {

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::kit::{Store, Trial, eventually, heeding, is_alive};
+use crate::kit::{Store, Trial, eventually, heeding, is_alive, number};
 
 pub(crate) const TRIALS: &[Trial] = &[
     ("signals_reach_the_whole_group", reach_the_group),
@@ -104,7 +104,7 @@ fn death_of_the_command(store: &Store) {
     let running =
         store.start(&["lock", "a", "--ttl", "1m", "--", "sh", "-c", &format!("{RUN} exec sleep 60")]);
     let pid = store.wait_for("pid");
-    let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("a process");
+    let pid = number(&pid);
     rustix::process::kill_process(pid, Signal::KILL).expect("it runs");
     running.end().exits(128 + 9);
     store.run(&["lock", "a", "--wait", "20s", "--", "true"]).exits(0);

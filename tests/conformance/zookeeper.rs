@@ -1,4 +1,4 @@
-//! ZooKeeper as a subject: alone and three together, open to all and with TLS, certificates and passwords.
+//! ZooKeeper as a subject: each version, alone and three together, open to all and with TLS, certificates and passwords.
 
 use libtest_mimic::Trial;
 

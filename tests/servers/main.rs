@@ -16,6 +16,8 @@ mod proxy;
 #[allow(dead_code, unused_imports, reason = "without the feature of a server nobody torments it")]
 mod servers;
 mod start;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;
 
 use std::process::ExitCode;
 
@@ -30,9 +32,11 @@ fn main() -> ExitCode {
     }
     let trials = proxied::trials();
     #[cfg(feature = "consul")]
-    let trials = trials.into_iter().chain(consul::trials()).collect();
+    let trials: Vec<_> = trials.into_iter().chain(consul::trials()).collect();
     #[cfg(feature = "etcd")]
-    let trials = trials.into_iter().chain(etcd::trials()).collect();
+    let trials: Vec<_> = trials.into_iter().chain(etcd::trials()).collect();
+    #[cfg(feature = "zookeeper")]
+    let trials: Vec<_> = trials.into_iter().chain(zookeeper::trials()).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
@@ -48,7 +52,7 @@ fn trial<F: Future<Output = ()>>(
 
 /// Fails because of something that says so.
 #[allow(dead_code, reason = "without the feature of a server nobody refuses anything")]
-fn refused(done: &Result<String, String>, because: &str) {
+fn refused<T: std::fmt::Debug>(done: &Result<T, String>, because: &str) {
     let reason = done.as_ref().expect_err("it is refused");
     assert!(reason.contains(because), "not {because:?} but {reason}");
 }

@@ -72,22 +72,28 @@ impl Bell {
         }
     }
 
-    /// Inside the gate: whatever is committed from now on is heard.
+    /// Inside the gate: from now on the bell is rung after each commit.
     pub(super) fn listen(&self) -> io::Result<Listener> {
         let shared = side_file(&self.path)?;
         shared.lock_shared()?;
+        Ok(Listener { _shared: shared })
+    }
+
+    /// What hears the bell. `None` where the host has no more to give: then only looking now and then is left.
+    ///
+    /// Make it once for each process, and only if it is to be used for a while: the kernel takes some ten milliseconds
+    /// to close it, be it at the end of the process (`fsnotify_wait_marks_destroyed` in its source).
+    pub(super) fn ear(&self) -> Option<Ear> {
         let ear = Ear::new(&self.path).inspect_err(|error| {
             tracing::warn!(backend = super::BACKEND, %error, "no inotify; changes are looked for instead");
         });
-        Ok(Listener { ear: ear.ok(), _shared: shared })
+        ear.ok()
     }
 }
 
-/// Hears the bell until it is dropped.
+/// Has the bell rung until it is dropped.
 #[derive(Debug)]
 pub(super) struct Listener {
-    /// `None` where the host has no more to give: then only looking now and then is left.
-    pub(super) ear: Option<Ear>,
     _shared: File,
 }
 
@@ -112,10 +118,11 @@ mod tests {
         bell.ring();
         assert!(!touched());
         let listener = bell.listen().unwrap();
+        let ear = bell.ear();
         bell.ring();
         assert!(touched());
         let (start, wake) = (host::now(), Wake::new().unwrap());
-        wait(&wake, listener.ear.as_ref(), Some(Duration::from_mins(1))).unwrap();
+        wait(&wake, ear.as_ref(), Some(Duration::from_mins(1))).unwrap();
         assert!(host::now() - start < 60_000_000_000, "it was heard, not timed out");
         drop(listener);
         std::fs::write(&path, "").unwrap();

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::bell::{Bell, Gate, Listener};
 use super::error::Fault;
-use super::host;
+use super::host::{self, Ear};
 use super::schema;
 use super::tables::Tables;
 use crate::kv::{Error, ErrorKind, Outcome};
@@ -18,8 +18,21 @@ type Result<T> = std::result::Result<T, Fault>;
 /// How long SQLite waits for programs that do not pass the gate, such as its own shell.
 const BUSY: Duration = Duration::from_secs(2);
 
+/// How long the write-ahead log must be, in bytes, for the last one who closes the file to copy it there. A shorter one
+/// is read faster by whoever opens the file next than it is copied, which the disk must confirm twice.
+const LONG_LOG: u64 = 512 * 1024;
+
 /// The change log is trimmed once in so many changes.
 const TRIM_EVERY: i64 = 1_000;
+
+/// How long a change must last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lasting {
+    /// Over a power failure: it is on disk before it is answered.
+    Always,
+    /// No longer than the host is up, like sessions, for which waiting for the disk would be in vain.
+    ThisBoot,
+}
 
 /// One process's hold on the file.
 #[derive(Debug)]
@@ -30,6 +43,7 @@ pub(super) struct Database {
     path: PathBuf,
     identity: (u64, u64),
     highest: i64,
+    synced: Lasting,
 }
 
 impl Database {
@@ -51,7 +65,7 @@ impl Database {
         let (connection, identity) = connect(&path)?;
         let bell = Bell::open(beside(&path, "-bell"))?;
         drop(inside);
-        Ok(Some(Self { connection, gate, bell, path, identity, highest: 0 }))
+        Ok(Some(Self { connection, gate, bell, path, identity, highest: 0, synced: Lasting::Always }))
     }
 
     /// Does `work` in a transaction that shows no session that is over.
@@ -64,14 +78,23 @@ impl Database {
                 return work(&tables);
             }
             drop(transaction);
-            self.write(|_| Ok(()))?;
+            self.write(Lasting::ThisBoot, |_| Ok(()))?;
         }
     }
 
-    /// Ends the sessions that are over and does `work`, all or nothing, and has it on disk when this returns.
-    pub(super) fn write<T>(&mut self, work: impl FnOnce(&Tables<'_>) -> Result<T>) -> Result<T> {
+    /// Ends the sessions that are over and does `work`, all or nothing, and has it as safe as it is to be when this
+    /// returns. The log is one file: what waits for the disk takes along all that was written before it.
+    pub(super) fn write<T>(
+        &mut self,
+        lasting: Lasting,
+        work: impl FnOnce(&Tables<'_>) -> Result<T>,
+    ) -> Result<T> {
         let _inside = self.gate.enter()?;
         self.check_file()?;
+        if self.synced != lasting {
+            schema::sync(&self.connection, lasting)?;
+            self.synced = lasting;
+        }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let tables = Tables::new(&transaction);
         let before = tables.revision()?;
@@ -99,11 +122,17 @@ impl Database {
         Ok((listener, Tables::new(&self.connection).revision()?))
     }
 
-    /// The last one to close copies the log into the file, which is a write like any other. If the gate is taken, that
-    /// is left to the next who opens it: a stopped process must not keep this one from ending.
+    /// What hears of commits, while one [listens](Self::listen).
+    pub(super) fn ear(&self) -> Option<Ear> {
+        self.bell.ear()
+    }
+
+    /// The last one to close copies a long log into the file, which is a write like any other. If the gate is taken,
+    /// that is left to the next who opens it: a stopped process must not keep this one from ending.
     pub(super) fn close(self) {
         let inside = self.gate.try_enter();
-        if inside.is_none() {
+        let log = beside(&self.path, "-wal").metadata();
+        if inside.is_none() || log.is_ok_and(|log| log.len() < LONG_LOG) {
             // Should it fail, the log is copied after all, and SQLite's own lock keeps that apart from writers.
             let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         }
@@ -192,13 +221,46 @@ mod tests {
     use crate::kv::{Key, Scope, Txn};
 
     #[test]
+    fn a_commit_waits_for_the_disk_unless_it_concerns_sessions_alone() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let mut database = Database::open(&directory.path().join("store.db"), || true).unwrap().unwrap();
+        for (lasting, mode) in [(Lasting::Always, 2), (Lasting::ThisBoot, 1), (Lasting::Always, 2)] {
+            database.write(lasting, |_| Ok(())).unwrap();
+            let set: i32 =
+                database.connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
+            assert_eq!(set, mode, "{lasting:?}");
+        }
+        database.close();
+    }
+
+    #[test]
+    fn a_long_log_is_copied_at_the_close_and_a_short_one_is_left_to_the_next() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("store.db");
+        let log = beside(&path, "-wal");
+        let open = || Database::open(&path, || true).unwrap().unwrap();
+        let key = Key::new("a").unwrap();
+        for (size, left) in [(1, true), (600_000, false), (2, true)] {
+            let mut database = open();
+            let put = Txn::new().put(&key, vec![7; size]);
+            assert!(database.write(Lasting::Always, |tables| tables.commit(&put)).unwrap().is_applied());
+            database.close();
+            assert_eq!(log.exists(), left, "{size} bytes");
+            let mut database = open();
+            let found = database.read(|tables| tables.get(&key)).unwrap().unwrap();
+            assert_eq!(found.value.len(), size);
+            database.close();
+        }
+    }
+
+    #[test]
     fn a_full_disk_undoes_the_whole_write() {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("store.db");
         let mut database = Database::open(&path, || true).unwrap().unwrap();
         database.connection.pragma_update(None, "max_page_count", 50).unwrap();
         let put = |name: &str, value: Vec<u8>| Txn::new().put(&Key::new(name).unwrap(), value);
-        let mut commit = |txn: Txn| database.write(|tables| tables.commit(&txn));
+        let mut commit = |txn: Txn| database.write(Lasting::Always, |tables| tables.commit(&txn));
         assert!(commit(put("small", vec![1])).unwrap().is_applied());
         let full = commit(put("a", vec![1]).put(&Key::new("big").unwrap(), vec![1; 1_000_000]));
         let error = classify(full.unwrap_err(), &path);

@@ -1,5 +1,6 @@
 //! The thread that owns the file: it answers requests, and tells the watchers.
 
+use std::cell::OnceCell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +9,11 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::bell::Listener;
-use super::database::Database;
+use super::database::{Database, Lasting};
 use super::error::{Fault, classify};
-use super::host::{self, Wake};
+use super::host::{self, Ear, Wake};
 use super::job::{Job, Kind};
+use super::tables::Tables;
 use crate::kv::{Error, ErrorKind, Fanout, Outcome};
 
 /// How many requests may wait; further callers wait to send theirs.
@@ -22,6 +24,9 @@ const BATCH: usize = 64;
 const PAGE: usize = 256;
 /// How often listeners look by themselves: a writer may die between its commit and the ring.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often they look at first, and for how long until they get an ear, which is costly to get rid of: most locks are
+/// not held, and so watched, that long.
+const LOOK_AT_FIRST: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(16));
 
 /// What the thread works on, and ends with when all who could send jobs are gone.
 #[derive(Debug)]
@@ -32,12 +37,15 @@ pub(super) struct Engine {
     pub(super) fanout: Arc<Fanout>,
     pub(super) path: Arc<Path>,
     pub(super) listening: Option<Listening>,
+    /// Empty until it is worth while, and then for as long as the thread; `None` if the host has none to give.
+    pub(super) ear: OnceCell<Option<Ear>>,
 }
 
 /// Set while anybody watches.
 #[derive(Debug)]
 pub(super) struct Listening {
-    listener: Listener,
+    _listener: Listener,
+    since: i64,
     seen: i64,
     next_deadline: Option<i64>,
 }
@@ -77,7 +85,7 @@ impl Engine {
     /// not wait for the disk.
     fn serve(&mut self, batch: Vec<Job>) {
         let (mut writes, mut reads): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|job| job.kind == Kind::Write);
+            batch.into_iter().partition(|job| matches!(job.kind, Kind::Write | Kind::Session));
         if !reads.is_empty() {
             let heard = if reads.iter().any(|job| job.kind == Kind::Watch) { self.listen() } else { Ok(()) };
             let end = heard.and_then(|()| {
@@ -86,7 +94,9 @@ impl Engine {
             self.answer(reads, end);
         }
         if !writes.is_empty() {
-            let end = self.database.write(|tables| writes.iter_mut().try_for_each(|job| job.run(tables)));
+            let lasting = lasting(writes.iter().map(|job| job.kind));
+            let work = |tables: &Tables<'_>| writes.iter_mut().try_for_each(|job| job.run(tables));
+            let end = self.database.write(lasting, work);
             self.answer(writes, end);
         }
     }
@@ -102,7 +112,8 @@ impl Engine {
     fn listen(&mut self) -> Result<(), Fault> {
         if self.listening.is_none() {
             let (listener, seen) = self.database.listen()?;
-            self.listening = Some(Listening { listener, seen, next_deadline: None });
+            let since = host::now();
+            self.listening = Some(Listening { _listener: listener, since, seen, next_deadline: None });
         }
         Ok(())
     }
@@ -127,17 +138,30 @@ impl Engine {
 
     /// Sleeps until there is something to do; not for long while somebody watches.
     fn wait(&self) {
-        let listening = self.listening.as_ref();
-        let timeout = listening.map(|listening| {
-            let due = listening.next_deadline.map(|deadline| deadline.saturating_sub(host::now()).max(0));
-            due.map_or(LOOK_EVERY, |due| Duration::from_nanos(due.unsigned_abs()).min(LOOK_EVERY))
-        });
-        let ear = listening.and_then(|listening| listening.listener.ear.as_ref());
+        let now = host::now();
+        let (ear, timeout) = match &self.listening {
+            Some(listening) if self.ear.get().is_none() && listening.lasts(now) => {
+                self.ear.get_or_init(|| self.database.ear());
+                // It hears nothing of what came before it, so there is another look first.
+                return;
+            }
+            Some(listening) => {
+                let ear = self.ear.get();
+                let pause = if ear.is_some() { LOOK_EVERY } else { LOOK_AT_FIRST.0 };
+                (ear.and_then(Option::as_ref), Some(pause.min(listening.due(now))))
+            }
+            None => (None, None),
+        };
         if let Err(error) = host::wait(&self.wake, ear, timeout) {
             tracing::error!(backend = super::BACKEND, %error, "the host cannot wait");
             std::thread::park_timeout(LOOK_EVERY);
         }
     }
+}
+
+/// What is committed together lasts as long as the part that must last longest.
+fn lasting(mut kinds: impl Iterator<Item = Kind>) -> Lasting {
+    if kinds.all(|kind| kind == Kind::Session) { Lasting::ThisBoot } else { Lasting::Always }
 }
 
 /// Should the thread die, those who watch must not wait in silence. When it ends as it should, there are none.
@@ -156,6 +180,17 @@ pub(super) fn died(path: &Path, outcome: Outcome) -> Error {
 }
 
 impl Listening {
+    /// Whether somebody has watched for so long that it is worth while to hear.
+    fn lasts(&self, now: i64) -> bool {
+        Duration::from_nanos(now.abs_diff(self.since)) >= LOOK_AT_FIRST.1
+    }
+
+    /// How long until a session may be over.
+    fn due(&self, now: i64) -> Duration {
+        let due = self.next_deadline.map(|deadline| deadline.saturating_sub(now).max(0));
+        due.map_or(Duration::MAX, |due| Duration::from_nanos(due.unsigned_abs()))
+    }
+
     fn tell(&mut self, database: &mut Database, fanout: &Fanout) -> Result<(), Fault> {
         loop {
             let seen = self.seen;
@@ -180,5 +215,16 @@ impl Listening {
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_lasts_as_long_as_any_part_of_it_must() {
+        assert_eq!(lasting([Kind::Session, Kind::Session].into_iter()), Lasting::ThisBoot);
+        assert_eq!(lasting([Kind::Session, Kind::Write].into_iter()), Lasting::Always);
     }
 }

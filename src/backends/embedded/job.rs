@@ -16,7 +16,9 @@ pub(super) enum Kind {
     Read,
     /// To look, and hear of every later change.
     Watch,
-    /// To change something.
+    /// To change a session, with what is bound to it: what no boot of the host outlives.
+    Session,
+    /// To change something that must not be forgotten.
     Write,
 }
 

@@ -2,9 +2,10 @@
 //!
 //! # Files
 //!
-//! `PATH` is an SQLite database with a write-ahead log (`PATH-wal`, `PATH-shm`), synced on every commit. Writers
-//! queue at a lock on `PATH-lock`, so that none starves; after a commit they touch `PATH-bell` if anybody listens.
-//! The tables are in `schema`; whatever is asked of them goes through one thread of each process (`engine`).
+//! `PATH` is an SQLite database with a write-ahead log (`PATH-wal`, `PATH-shm`), synced on every commit except those
+//! that concern sessions alone. Writers queue at a lock on `PATH-lock`, so that none starves; after a commit they touch
+//! `PATH-bell` if anybody listens. The tables are in `schema`; whatever is asked of them goes through one thread of each
+//! process (`engine`).
 //!
 //! # Time
 //!
@@ -27,6 +28,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -67,7 +69,8 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// # What it promises
 ///
 /// The whole contract, with fences that grow store-wide and over restarts. A commit is on disk before it is
-/// answered: neither a crash nor a power failure takes it back. Sessions do not outlive a boot of the host. A change
+/// answered: neither a crash nor a power failure takes it back. Sessions do not outlive a boot of the host, so what
+/// concerns them alone (grant, renew, revoke) does not wait for the disk; a place in a queue does, for its fence. A change
 /// reaches the watches of other processes in about a millisecond. [`Consistency::Local`] is linearizable too.
 ///
 /// # Where it ends
@@ -169,7 +172,16 @@ impl Embedded {
                 };
                 // If nobody waits for this any more, nobody can send a job either, and the engine ends at once.
                 let _ = reply.send(Ok(()));
-                Engine { database, jobs: received, wake, fanout, path, listening: None }.run();
+                Engine {
+                    database,
+                    jobs: received,
+                    wake,
+                    fanout,
+                    path,
+                    listening: None,
+                    ear: OnceCell::new(),
+                }
+                .run();
             }
         };
         let handle = Handle {
@@ -244,6 +256,14 @@ impl Embedded {
     {
         self.0.call(Kind::Write, operation, work).await
     }
+
+    async fn change_session<T, F>(&self, operation: &'static str, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tables<'_>) -> std::result::Result<T, Fault> + Send + 'static,
+    {
+        self.0.call(Kind::Session, operation, work).await
+    }
 }
 
 #[async_trait]
@@ -287,18 +307,18 @@ impl SessionStore for Embedded {
     async fn grant(&self, ttl: Duration) -> Result<Grant> {
         self.limits().check_ttl(ttl)?;
         let nonce = self.0.random.nonce();
-        let id = self.write("grant", move |tables| tables.grant(nonce, ttl)).await?;
+        let id = self.change_session("grant", move |tables| tables.grant(nonce, ttl)).await?;
         Ok(Grant { id, ttl })
     }
 
     async fn renew(&self, session: &SessionId) -> Result<Renewal> {
         let session = session.clone();
-        self.write("renew", move |tables| tables.renew(&session)).await
+        self.change_session("renew", move |tables| tables.renew(&session)).await
     }
 
     async fn revoke(&self, session: &SessionId) -> Result<()> {
         let session = session.clone();
-        self.write("revoke", move |tables| tables.revoke(&session)).await
+        self.change_session("revoke", move |tables| tables.revoke(&session)).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::database::beside;
+use super::database::{Lasting, beside};
 use super::error::Fault;
 use super::host;
 use super::tables::Tables;
@@ -74,7 +74,7 @@ fn has_journal(path: &Path) -> bool {
 /// Makes the layout, unless it is there, and forgets what was bound to an earlier boot. Inside the gate, for a file
 /// that was [probed](probe).
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), Fault> {
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    sync(connection, Lasting::Always)?;
     if header(connection)? == (0, 0) {
         if connection.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))? > 0 {
             return Err(foreign());
@@ -104,6 +104,17 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), Fault> {
     }
     transaction.commit()?;
     Ok(())
+}
+
+/// How later transactions are committed. In a write-ahead log `FULL` waits for the disk at each commit, and `NORMAL`
+/// only before it is copied into the file, so that either way no commit is torn and none overtakes another.
+/// <https://sqlite.org/pragma.html#pragma_synchronous>
+pub(super) fn sync(connection: &Connection, lasting: Lasting) -> rusqlite::Result<()> {
+    let mode = match lasting {
+        Lasting::Always => "FULL",
+        Lasting::ThisBoot => "NORMAL",
+    };
+    connection.pragma_update(None, "synchronous", mode)
 }
 
 fn header(connection: &Connection) -> rusqlite::Result<(i32, i32)> {

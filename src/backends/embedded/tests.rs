@@ -120,7 +120,8 @@ async fn a_file_that_is_no_store_is_left_alone() {
 async fn a_damaged_or_newer_store_is_left_alone() {
     let (directory, path) = file();
     let store = open(&path).await;
-    store.put("a", vec![7; 50_000]).await.unwrap();
+    // Enough for the log to be copied into the file.
+    store.put("a", vec![7; 600_000]).await.unwrap();
     ended(store).await;
     let bytes = fs::read(&path).unwrap();
     let short = directory.path().join("short");
@@ -391,7 +392,7 @@ async fn a_started_request_that_is_late_is_of_unknown_outcome() {
 
 #[tokio::test]
 async fn the_thread_ends_with_the_last_handle_or_watch() {
-    let (directory, path) = file();
+    let (_directory, path) = file();
     let store = open(&path).await;
     let mut watch = store.clone().watch(Scope::Prefix(Key::root()));
     assert!(next(&mut watch).await.is_ok());
@@ -400,10 +401,6 @@ async fn the_thread_ends_with_the_last_handle_or_watch() {
     assert!(wake.strong_count() > 0, "the watch is a handle too");
     drop(watch);
     until(|| wake.strong_count() == 0).await;
-    let left = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
-    let mut left: Vec<_> = left.map(|name| name.into_string().unwrap()).collect();
-    left.sort();
-    assert_eq!(left, ["store.db", "store.db-bell", "store.db-lock"], "the log was copied into the file");
 }
 
 #[tokio::test]

@@ -18,8 +18,8 @@ use exit::{Exit, Failure};
 fn main() -> std::process::ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
     // Before anything else: this process may only be on its way to becoming a command that is run.
-    if let Some(failure) = process::become_command(&words) {
-        return failure.tell();
+    if let Some(code) = process::become_command(&words) {
+        return code;
     }
     let arguments = Arguments::parse_from(words);
     output::log();

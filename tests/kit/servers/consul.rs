@@ -164,6 +164,11 @@ impl Consul {
         }
     }
 
+    /// Where the data of each member is.
+    pub(crate) fn data(&self) -> Vec<PathBuf> {
+        self.members.iter().map(|member| self.members.directory(member)).collect()
+    }
+
     /// Where a member listens for us alone, in the directory that nobody else may read.
     pub(crate) fn socket(&self, member: &Member) -> PathBuf {
         self.members.site().join(format!("{}.sock", member.name))
@@ -201,6 +206,9 @@ impl Consul {
             "retry_join": others,
             "retry_interval": "200ms",
             "performance": { "raft_multiplier": 1 },
+            // Nothing is ever cut off their log.
+            "raft_snapshot_threshold": 1_000_000_000,
+            "raft_trailing_logs": 1_000_000_000,
             "disable_update_check": true,
             "disable_host_node_id": true,
             "leave_on_terminate": false,

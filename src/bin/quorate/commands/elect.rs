@@ -10,7 +10,7 @@ use crate::arguments::{ElectArguments, StoreArguments};
 use crate::connection::Connection;
 use crate::exit::{Exit, Failure};
 use crate::output;
-use crate::process::{End, Signals, ended_by};
+use crate::process::{End, Prepared, Signals, ended_by};
 
 /// How long others go first after the command ended by itself: at first, and after many times. A term that lasts longer
 /// than the latter starts anew with the former.
@@ -101,7 +101,8 @@ async fn lead(
 ) -> Result<End, Failure> {
     let (name, fence) = (&arguments.name, leadership.fence());
     output::note(&format!("leading {name} with fence {fence}"));
-    let end = run_under(&leadership, fence, connection, name, &arguments.run, signals).await?;
+    let prepared = Prepared::new(&arguments.run.command)?;
+    let end = run_under(prepared, &leadership, fence, connection, name, &arguments.run, signals).await?;
     leadership.resign().await;
     Ok(end)
 }

@@ -12,7 +12,7 @@ use crate::arguments::{LockArguments, StoreArguments};
 use crate::connection::Connection;
 use crate::exit::{Exit, Failure};
 use crate::output;
-use crate::process::{End, Signals, ended_by};
+use crate::process::{End, Prepared, Signals, ended_by};
 
 /// How long a wait may be before it is told of, and the longest time between two such words.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -24,6 +24,8 @@ pub(crate) async fn run(store: &StoreArguments, arguments: LockArguments) -> Res
         ));
     }
     let (name, holding) = (&arguments.name, &arguments.run.holding);
+    // Its process starts while the lock is acquired.
+    let prepared = Prepared::new(&arguments.run.command)?;
     let connection = Connection::open_to_hold(store, holding).await?;
     let mut signals = Signals::take()?;
     let client = &connection.client;
@@ -41,7 +43,9 @@ pub(crate) async fn run(store: &StoreArguments, arguments: LockArguments) -> Res
         Err(exit) => (Ok(exit), None),
         Ok(Err(failure)) => (Err(failure), None),
         Ok(Ok(guard)) => {
-            let end = run_under(&guard, guard.fence(), &connection, name, &arguments.run, &mut signals).await;
+            let fence = guard.fence();
+            let end =
+                run_under(prepared, &guard, fence, &connection, name, &arguments.run, &mut signals).await;
             let ended = end.map(|end| match end {
                 End::Exited { exit, .. } => exit,
                 End::Lost(_) => Exit::LOST,

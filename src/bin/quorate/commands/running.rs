@@ -8,7 +8,7 @@ use crate::arguments::RunArguments;
 use crate::connection::Connection;
 use crate::exit::{Failure, system};
 use crate::output;
-use crate::process::{Child, Claim, End, Environment, Signals, accompany, supervise};
+use crate::process::{Child, Claim, End, Environment, Prepared, Signals, accompany, supervise};
 
 /// What a command finds in its environment.
 pub(super) fn environment(connection: &Connection, name: &str, fence: Option<Fence>) -> Environment {
@@ -25,6 +25,7 @@ pub(super) fn environment(connection: &Connection, name: &str, fence: Option<Fen
 
 /// Runs the command under a claim, and what is to be run after its loss.
 pub(super) async fn run_under(
+    prepared: Prepared,
     claim: &dyn Claim,
     fence: Fence,
     connection: &Connection,
@@ -33,7 +34,7 @@ pub(super) async fn run_under(
     signals: &mut Signals,
 ) -> Result<End, Failure> {
     let mut environment = environment(connection, name, Some(fence));
-    let child = Child::spawn(&arguments.command, &environment)?;
+    let child = prepared.start(&environment)?;
     let ready =
         arguments.holding.ready_file.as_deref().map(|path| Ready::write(path, Some(fence))).transpose()?;
     let end = supervise(claim, child, signals).await;

@@ -1,6 +1,7 @@
 //! A command that runs, in a process group of its own.
 
 use std::ffi::OsString;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use quorate::kv::{Clock, SystemClock};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 
-use super::{shim, signals, terminal};
+use super::shim::{self, Order};
+use super::{signals, terminal};
 use crate::exit::{Exit, Failure, system};
 
 /// What a command finds in its environment besides what this one does.
@@ -26,6 +28,34 @@ pub(crate) struct Child {
     reaped: bool,
 }
 
+/// A command that only waits for the word. Dropped, it is not run, and nothing is left of it.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    child: Child,
+    line: UnixStream,
+}
+
+impl Prepared {
+    /// Prepares a command. Must be called on the main thread: the command dies with the thread that started it.
+    pub(crate) fn new(words: &[OsString]) -> Result<Self, Failure> {
+        let Some((program, arguments)) = words.split_first() else {
+            return Err(Failure::usage("there is no command to run"));
+        };
+        let changes = signal(SignalKind::child()).map_err(system)?;
+        let (mut command, line) = shim::command(program, arguments).map_err(system)?;
+        let inner = command.process_group(0).spawn().map_err(system)?;
+        let group = Pid::from_child(&inner);
+        Ok(Self { child: Child { inner, changes, group, has_terminal: false, reaped: false }, line })
+    }
+
+    /// Has it run.
+    pub(crate) fn start(mut self, environment: &Environment) -> Result<Child, Failure> {
+        self.child.has_terminal = terminal::is_ours();
+        Order::new(self.child.has_terminal, environment).send(self.line).map_err(system)?;
+        Ok(self.child)
+    }
+}
+
 /// What became of a command.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Change {
@@ -36,18 +66,9 @@ pub(super) enum Change {
 }
 
 impl Child {
-    /// Starts a command. Must be called on the main thread: the command dies with the thread that started it.
+    /// Starts a command, without having [prepared](Prepared) it.
     pub(crate) fn spawn(words: &[OsString], environment: &Environment) -> Result<Self, Failure> {
-        let Some((program, arguments)) = words.split_first() else {
-            return Err(Failure::usage("there is no command to run"));
-        };
-        let changes = signal(SignalKind::child()).map_err(system)?;
-        let has_terminal = terminal::is_ours();
-        let mut command = shim::command(program, arguments, has_terminal);
-        command.envs(environment.iter().map(|(name, value)| (name, value)));
-        let inner = command.process_group(0).spawn().map_err(system)?;
-        let group = Pid::from_child(&inner);
-        Ok(Self { inner, changes, group, has_terminal, reaped: false })
+        Prepared::new(words)?.start(environment)
     }
 
     /// Sends a signal to the whole group. One that is gone needs none.
