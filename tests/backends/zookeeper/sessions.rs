@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use quorate::kv::{Consistency, ErrorKind, LossReason, Renewal, SessionOptions, Sessions, Txn};
+use quorate::kv::{Consistency, ErrorKind, LossReason, Renewal, SessionOptions, Sessions, StoreExt, Txn};
 use tokio::time::{Instant, sleep};
 
 use super::tap::Tap;
