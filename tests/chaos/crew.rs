@@ -71,7 +71,7 @@ pub(crate) struct Crew {
 
 impl Crew {
     /// Starts them. When they end their logs are copied to `kept`, even if that is by a panic.
-    pub(crate) async fn start(cluster: &dyn Historian, seed: u64, guarded: bool, kept: &Path) -> Self {
+    pub(crate) async fn start<C: Historian>(cluster: &C, seed: u64, guarded: bool, kept: &Path) -> Self {
         let site = Arc::new(Site::new("chaos"));
         let kept = Some(kept.to_owned());
         let mut crew = Self { site, names: Vec::new(), workers: Vec::new(), kept };
@@ -85,7 +85,7 @@ impl Crew {
                 let site = Arc::clone(&crew.site);
                 let process = None;
                 crew.names.push((id.clone(), contest));
-                let ttl = cluster.ttl();
+                let ttl = C::TTL;
                 let mut worker = Worker { id, contest, proxies, site, url, ttl, seed, guarded, process };
                 worker.start();
                 crew.workers.push(Arc::new(Mutex::new(worker)));

@@ -24,9 +24,7 @@ pub(crate) struct Stands {
 #[async_trait(?Send)]
 pub(crate) trait Historian: Cluster {
     /// How long sessions are to last: as short as the servers let them, so that there are many losses.
-    fn ttl(&self) -> Duration {
-        Duration::from_secs(2)
-    }
+    const TTL: Duration = Duration::from_secs(2);
 
     /// Begins to take notes, where the servers keep no history themselves. Nothing was written so far. Whatever takes
     /// them ends with the cluster, at the latest.

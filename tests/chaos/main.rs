@@ -92,7 +92,9 @@ fn refuse(reason: &str) -> ExitCode {
 /// A run as a test.
 fn short<V: Release<Cluster: Historian>>() -> Trial {
     let name = format!("{}::nothing_goes_wrong_in_a_short_time_of_chaos", V::SERVER);
-    let options = Options::<V>::new(Duration::from_secs(20));
+    // Long enough for some sessions to end.
+    let length = Duration::from_secs(20).max(4 * V::Cluster::TTL);
+    let options = Options::<V>::new(length);
     Trial::test(name, move || {
         if block_on(run::run(&options)) { Ok(()) } else { Err("what went wrong is printed above".into()) }
     })

@@ -41,7 +41,7 @@ pub(crate) async fn run<V: Release<Cluster: Historian>>(options: &Options<V>) ->
 async fn torment<V: Release<Cluster: Historian>>(options: &Options<V>) -> bool {
     let mut cluster = options.servers.clone().start().await;
     cluster.record().await;
-    let (url, ttl) = (cluster.url(""), cluster.ttl());
+    let (url, ttl) = (cluster.url(""), V::Cluster::TTL);
     let observer = Client::builder(url).connect().await.expect("the store is there");
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("target/chaos/{}", options.seed));
     let mut crew = Crew::start(&cluster, options.seed, options.guarded, &kept).await;
@@ -53,7 +53,7 @@ async fn torment<V: Release<Cluster: Historian>>(options: &Options<V>) -> bool {
     let chances = [Random::seeded(options.seed), Random::seeded(options.seed.wrapping_add(1))];
     let [servers, clients] = chances;
     tokio::join!(
-        trouble::members(&mut cluster, servers, &journal, end),
+        trouble::members(&mut cluster, servers, &journal, ttl, end),
         trouble::workers(&crew, &observer, clients, &journal, ttl, end),
     );
 

@@ -57,10 +57,17 @@ impl Journal {
     }
 }
 
-/// Torments one member after the other until `end`, the leader every other time. A majority is always well.
-pub(crate) async fn members(cluster: &mut dyn Cluster, random: Random, journal: &Journal, end: Instant) {
+/// Torments one member after the other until `end`, the leader every other time. A majority is always well, and there
+/// is time in between for sessions to end, as they may last longer with every change of the leader.
+pub(crate) async fn members(
+    cluster: &mut dyn Cluster,
+    random: Random,
+    journal: &Journal,
+    ttl: Duration,
+    end: Instant,
+) {
     while Instant::now() < end {
-        sleep(some(&random, 1000..4000)).await;
+        sleep(some(&random, share(ttl, 50..200))).await;
         let leads = random.one_in(2);
         let count = cluster.addresses().len();
         let member = if leads { cluster.leader().await } else { random.below(0..count) };
@@ -90,7 +97,7 @@ pub(crate) async fn workers(
 ) {
     let mut troubled = JoinSet::new();
     while Instant::now() < end {
-        sleep(some(&random, 100..700)).await;
+        sleep(some(&random, share(ttl, 5..35))).await;
         while troubled.try_join_next().is_some_and(|ended| ended.is_ok()) {}
         let holder = if random.one_in(2) { holder(observer, &random, ttl).await } else { None };
         let worker = holder.and_then(|id| crew.find(&id));
@@ -140,19 +147,18 @@ enum WorkerFault {
 
 impl Ordered {
     fn draw(random: &Random, ttl: Duration) -> Self {
-        let ttl = usize::try_from(ttl.as_millis()).expect("a ttl is short");
         // What makes a session end is as frequent as what it should outlast.
-        let (fault, length) = match random.below(0..8) {
-            0 => (WorkerFault::Kill, 0..ttl),
-            1 => (WorkerFault::Pause, ttl / 8..ttl),
-            2 => (WorkerFault::Pause, ttl..ttl * 5 / 2),
-            3 => (WorkerFault::Partition, ttl / 8..ttl),
-            4 => (WorkerFault::Partition, ttl..ttl * 5 / 2),
+        let (fault, percent) = match random.below(0..8) {
+            0 => (WorkerFault::Kill, 0..100),
+            1 => (WorkerFault::Pause, 12..100),
+            2 => (WorkerFault::Pause, 100..250),
+            3 => (WorkerFault::Partition, 12..100),
+            4 => (WorkerFault::Partition, 100..250),
             5 => (WorkerFault::Cut, 0..1),
-            6 => (WorkerFault::Swallow, ttl / 20..ttl / 2),
-            _ => (WorkerFault::Delay, ttl / 2..ttl * 2),
+            6 => (WorkerFault::Swallow, 5..50),
+            _ => (WorkerFault::Delay, 50..200),
         };
-        Self { fault, length: some(random, length) }
+        Self { fault, length: some(random, share(ttl, percent)) }
     }
 
     async fn befall(self, mut worker: OwnedMutexGuard<Worker>, journal: Arc<Journal>) {
@@ -187,6 +193,12 @@ impl WorkerFault {
             Self::Delay => "requests and replies delayed",
         }
     }
+}
+
+/// From so many to so many hundredths of a ttl, in milliseconds.
+fn share(ttl: Duration, percent: Range<usize>) -> Range<usize> {
+    let ttl = usize::try_from(ttl.as_millis()).expect("a ttl is short");
+    ttl * percent.start / 100..ttl * percent.end / 100
 }
 
 /// So many milliseconds.

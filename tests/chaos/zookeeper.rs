@@ -1,10 +1,11 @@
-//! ZooKeeper writes every change into its transaction log before it answers, in the order in which all members apply them,
-//! so the judge reads the log of the leader when all is over.
+//! ZooKeeper's members write every change into their transaction logs before they agree to it, in the order in which all
+//! apply them, so the judge reads these logs when all is over.
 //!
-//! A member that was away gets what it missed from the leader, one change after the other: the kit starts the servers so
-//! that they never send a copy of all data instead, which would leave a gap in the member's own log. That there is no
-//! gap is checked: changes are numbered through from the beginning of each leader's time, and no member may know of one
-//! that is not in the leader's log.
+//! One log is not enough. A member that was away may be sent a copy of all data, and then lacks what led to it; and one
+//! that led, and was stopped, may have written down what nobody agreed to. So it is taken for a change what a majority
+//! has written down, or one member and before something that a majority has, as everything before that was agreed to. No
+//! change may be missing in between: they are numbered through from the beginning of each leader's time. And in the end
+//! the same must stand there as the servers answer.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,8 +14,8 @@ use async_trait::async_trait;
 use bytes::Buf;
 
 use crate::history::{Change, Historian, Stands};
-use crate::servers::Cluster as _;
 use crate::servers::zookeeper::ZooKeeper;
+use crate::servers::{PATIENCE, until};
 
 /// The types of what is in a log that matter here.
 const CREATE: i32 = 1;
@@ -30,11 +31,25 @@ const CLOSE_SESSION: i32 = -11;
 #[async_trait(?Send)]
 impl Historian for ZooKeeper {
     async fn history(&mut self) -> Vec<Change> {
-        let leader = self.leader().await;
-        let logs: Vec<_> = self.data().iter().map(|data| log(&data.join("version-2"))).collect();
-        check(leader, &logs);
-        let mut standing = BTreeMap::new();
-        logs[leader].iter().flat_map(|(zxid, record)| changes(*zxid, record, &mut standing)).collect()
+        // What stands changes as long as sessions end, so what was read from the logs may not be what is answered.
+        until("the logs and the answers agree", PATIENCE, async || {
+            let logs: Vec<_> = self.data().iter().map(|data| log(&data.join("version-2"))).collect();
+            let mut replay = Replay::default();
+            for (zxid, record) in &agreed(&logs) {
+                replay.apply(*zxid, record);
+            }
+            let mut plain = self.plain(0).await?;
+            plain.sync().await?;
+            for (path, (_, value)) in &replay.nodes {
+                let answered = plain.get(path).await;
+                if answered.as_ref() != Ok(value) {
+                    return Err(format!("{path}: {value:?} in the log, {answered:?} on the server"));
+                }
+            }
+            plain.close().await?;
+            Ok(replay.history)
+        })
+        .await
     }
 }
 
@@ -76,48 +91,66 @@ fn records(file: &[u8]) -> Vec<(u64, Record)> {
     }
 }
 
-/// Fails unless the leader knows everything.
-fn check(leader: usize, logs: &[Log]) {
+/// What was agreed to, of all that was written down.
+fn agreed(logs: &[Log]) -> Log {
+    let majority = logs.len() / 2 + 1;
+    let known = |zxid: &u64| logs.iter().filter(|log| log.contains_key(zxid)).count();
+    let mut all: Log = logs.iter().flatten().map(|(zxid, record)| (*zxid, record.clone())).collect();
+    // In each leader's time, the last that a majority knows.
+    let ends: BTreeMap<u64, u64> =
+        all.keys().filter(|zxid| known(zxid) >= majority).map(|zxid| (zxid >> 32, *zxid)).collect();
+    all.retain(|zxid, _| ends.get(&(*zxid >> 32)).is_some_and(|end| zxid <= end));
     let mut last = 0;
-    for zxid in logs[leader].keys().copied() {
+    for zxid in all.keys().copied() {
         let begins = zxid >> 32 > last >> 32 && zxid & 0xffff_ffff == 1;
-        assert!(begins || zxid == last + 1, "{leader} leads, and its log goes from {last:x} to {zxid:x}");
+        assert!(begins || zxid == last + 1, "no log has what is between {last:x} and {zxid:x}");
         last = zxid;
     }
-    for (member, log) in logs.iter().enumerate() {
-        let more = log.keys().find(|zxid| !logs[leader].contains_key(zxid));
-        assert!(more.is_none(), "{member} knows of {more:x?}, and {leader}, which leads, does not");
-    }
+    all
 }
 
-/// The changes of keys that are one of the log, in their order. Fences are remembered in `standing`.
-fn changes(zxid: u64, (kind, record): &Record, standing: &mut BTreeMap<String, u64>) -> Vec<Change> {
-    let mut rest = &**record;
-    match *kind {
-        CREATE | CREATE_2 | CREATE_CONTAINER | CREATE_TTL | SET => {
-            let path = text(&mut rest);
-            let Some(key) = key(&path) else { return Vec::new() };
-            let fence = if *kind == SET { standing[&key] } else { zxid };
-            standing.insert(key.clone(), fence);
-            vec![Change { key, now: Some(Stands { fence, value: text(&mut rest) }) }]
-        }
-        DELETE | DELETE_CONTAINER => gone(&text(&mut rest), standing).into_iter().collect(),
-        // What dies with the session.
-        CLOSE_SESSION => (0..rest.get_i32()).filter_map(|_| gone(&text(&mut rest), standing)).collect(),
-        MULTI => {
-            let parts = (0..rest.get_i32()).map(|_| (rest.get_i32(), bytes(&mut rest)));
-            let parts: Vec<Record> = parts.collect();
-            parts.iter().flat_map(|part| changes(zxid, part, standing)).collect()
-        }
-        // Sessions that begin, requests that failed, checks in a multi, and who may do what.
-        _ => Vec::new(),
-    }
+/// What stands after the changes so far, and all that has changed on the way.
+#[derive(Debug, Default)]
+struct Replay {
+    /// The fence and the value of each node that is a key's.
+    nodes: BTreeMap<String, (u64, String)>,
+    history: Vec<Change>,
 }
 
-fn gone(path: &str, standing: &mut BTreeMap<String, u64>) -> Option<Change> {
-    let key = key(path)?;
-    standing.remove(&key);
-    Some(Change { key, now: None })
+impl Replay {
+    fn apply(&mut self, zxid: u64, (kind, record): &Record) {
+        let mut rest = &**record;
+        match *kind {
+            CREATE | CREATE_2 | CREATE_CONTAINER | CREATE_TTL | SET => {
+                let (path, value) = (text(&mut rest), text(&mut rest));
+                self.put(path, zxid, value);
+            }
+            DELETE | DELETE_CONTAINER => self.delete(&text(&mut rest)),
+            // What dies with the session.
+            CLOSE_SESSION => (0..rest.get_i32()).for_each(|_| self.delete(&text(&mut rest))),
+            MULTI => {
+                for _ in 0..rest.get_i32() {
+                    self.apply(zxid, &(rest.get_i32(), bytes(&mut rest)));
+                }
+            }
+            // Sessions that begin, requests that failed, checks in a multi, and who may do what.
+            _ => {}
+        }
+    }
+
+    fn put(&mut self, path: String, zxid: u64, value: String) {
+        if let Some(key) = key(&path) {
+            let (fence, stands) = self.nodes.entry(path).or_insert_with(|| (zxid, String::new()));
+            stands.clone_from(&value);
+            self.history.push(Change { key, now: Some(Stands { fence: *fence, value }) });
+        }
+    }
+
+    fn delete(&mut self, path: &str) {
+        if let (Some(key), Some(_)) = (key(path), self.nodes.remove(path)) {
+            self.history.push(Change { key, now: None });
+        }
+    }
 }
 
 /// The key that a node is of: the value of one is called `=` there, and places are nodes themselves. Other nodes only

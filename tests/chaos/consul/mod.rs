@@ -26,10 +26,8 @@ const LOGS: &[u8] = b"logs";
 
 #[async_trait(?Send)]
 impl Historian for Consul {
-    fn ttl(&self) -> Duration {
-        // It takes no shorter ones.
-        Duration::from_secs(10)
-    }
+    // It takes no shorter ones.
+    const TTL: Duration = Duration::from_secs(10);
 
     async fn history(&mut self) -> Vec<Change> {
         let leader = self.leader().await;

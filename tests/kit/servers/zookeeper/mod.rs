@@ -158,12 +158,10 @@ impl ZooKeeper {
         if self.options.tls { member.back } else { member.clients }
     }
 
-    /// Members have what they missed one change after the other: their logs have no gaps.
     fn configuration(&self, member: &Member) -> String {
         let mut text = format!(
             "tickTime=500\ninitLimit=20\nsyncLimit=6\nmaxClientCnxns=0\nminSessionTimeout=1000\n\
              maxSessionTimeout=60000\nadmin.enableServer=false\n4lw.commands.whitelist=*\nforceSync=no\n\
-             commitLogCount=1000000\nsnapshotSizeFactor=1000000\n\
              dataDir={}\nclientPortAddress=127.0.0.1\nclientPort={}\n",
             self.members.directory(member).display(),
             self.door(member).port(),
