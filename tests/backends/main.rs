@@ -17,10 +17,10 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    let trials: Vec<Trial> = Vec::new();
+    let trials = std::iter::empty::<Trial>();
     #[cfg(feature = "etcd")]
-    let trials = trials.into_iter().chain(etcd::trials()).collect();
+    let trials = trials.chain(etcd::trials());
     #[cfg(feature = "zookeeper")]
-    let trials = trials.into_iter().chain(zookeeper::trials()).collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let trials = trials.chain(zookeeper::trials());
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }

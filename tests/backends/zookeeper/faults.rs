@@ -9,6 +9,7 @@ use quorate::lock::{Guard, Mutex};
 use tokio::time::{Instant, sleep};
 
 use super::{SHORT, TTL, connect, held, sessions, soon, through, trial};
+use crate::proxy::Proxy;
 use crate::servers::Cluster as _;
 use crate::servers::zookeeper::{Options, Version};
 
@@ -140,15 +141,15 @@ async fn wiped(version: Version) {
 }
 
 async fn lost_reply(version: Version) {
-    cut_off(version, |proxy, nth| proxy.cut_before_reply(nth)).await;
+    cut_off(version, Proxy::cut_before_reply).await;
 }
 
 async fn lost_request(version: Version) {
-    cut_off(version, |proxy, nth| proxy.cut_before_request(nth)).await;
+    cut_off(version, Proxy::cut_before_request).await;
 }
 
 /// Locks while the connections are cut at one moment after another: among them are those around the making of the place.
-async fn cut_off(version: Version, cut: fn(&crate::proxy::Proxy, usize)) {
+async fn cut_off(version: Version, cut: fn(&Proxy, usize)) {
     let zookeeper = Options::new(version).start().await;
     let (proxies, store) = through(&zookeeper, "").await;
     let sessions = sessions(&store, TTL);

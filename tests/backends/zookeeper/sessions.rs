@@ -25,7 +25,7 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
 async fn negotiated(version: Version) {
     let zookeeper = Options::new(version).flag("maxSessionTimeout=7000").start().await;
     let store = connect(&zookeeper.url("")).await;
-    let long = store.grant(Duration::from_secs(60)).await.expect("it grants");
+    let long = store.grant(Duration::from_mins(1)).await.expect("it grants");
     assert_eq!(long.ttl, Duration::from_secs(7));
     assert_eq!(store.renew(&long.id).await.expect("it answers"), Renewal::Renewed { ttl: long.ttl });
     let zookeeper = Options::new(version).flag("minSessionTimeout=5000").start().await;
