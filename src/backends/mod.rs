@@ -7,6 +7,8 @@ mod embedded;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod memory;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;
 
 #[cfg(feature = "consul")]
 pub use consul::{Consul, ConsulCatalog, ConsulOptions};
@@ -15,3 +17,5 @@ pub use embedded::Embedded;
 #[cfg(feature = "etcd")]
 pub use etcd::{Etcd, EtcdOptions};
 pub use memory::Memory;
+#[cfg(feature = "zookeeper")]
+pub use zookeeper::{Zookeeper, ZookeeperOptions};

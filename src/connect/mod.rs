@@ -149,6 +149,16 @@ impl Default for Schemes {
             }
             .boxed()
         });
+        #[cfg(feature = "zookeeper")]
+        let schemes = schemes.with("zookeeper", |url| {
+            async move {
+                let options = crate::backends::ZookeeperOptions::from_url(url)?;
+                let store: Arc<dyn Coordinator> =
+                    Arc::new(crate::backends::Zookeeper::connect(options).await?);
+                Ok(store)
+            }
+            .boxed()
+        });
         schemes
     }
 }

@@ -11,16 +11,20 @@ mod proxy;
 #[path = "../kit/servers/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "other tests need more of it")]
 mod servers;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;
 
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    let trials: Vec<Trial> = Vec::new();
+    let trials = std::iter::empty::<Trial>();
     #[cfg(feature = "consul")]
-    let trials: Vec<_> = trials.into_iter().chain(consul::trials()).collect();
+    let trials = trials.chain(consul::trials());
     #[cfg(feature = "etcd")]
-    let trials = trials.into_iter().chain(etcd::trials()).collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let trials = trials.chain(etcd::trials());
+    #[cfg(feature = "zookeeper")]
+    let trials = trials.chain(zookeeper::trials());
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }

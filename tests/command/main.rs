@@ -24,6 +24,8 @@ mod servers;
 #[allow(dead_code, reason = "without the feature of a server there is none")]
 mod shared;
 mod signals;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;
 
 use std::process::ExitCode;
 
@@ -58,7 +60,7 @@ const STORES: &[Subject] = &[
     #[cfg(feature = "etcd")]
     Subject { name: "etcd", make: || Store::served(&*shared::ETCD, 1), more: etcd::TRIALS },
     #[cfg(feature = "zookeeper")]
-    Subject { name: "zookeeper", make: || Store::served(&*shared::ZOOKEEPER, 1), more: &[] },
+    Subject { name: "zookeeper", make: || Store::served(&*shared::ZOOKEEPER, 1), more: zookeeper::TRIALS },
 ];
 
 fn main() -> ExitCode {

@@ -76,8 +76,14 @@ impl Lines {
         eventually("its end", || self.child.try_wait().expect("it is a child"))
     }
 
+    /// Ends what it reads, if that is a pipe.
+    #[cfg(feature = "zookeeper")]
+    pub(crate) fn end_input(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     /// Whether there is nothing to read now.
-    #[cfg(feature = "etcd")]
+    #[cfg(any(feature = "etcd", feature = "zookeeper"))]
     pub(crate) fn is_silent(&self) -> bool {
         matches!(self.lines.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty))
     }

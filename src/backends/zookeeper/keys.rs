@@ -1,0 +1,275 @@
+//! How keys, places and sessions are named on the server: the one place that knows.
+//!
+//! A [`Key`] is a directory, a container node, and its entry the node `=` in it: nodes that die with a session can have no
+//! children, and a directory that holds an empty value must differ from one that holds none. Only a key whose last
+//! segment is named like a place in a queue, as `…-lock-0000000012`, is a node itself, so that queues are shared with
+//! those who know nothing of `=`.
+//!
+//! Segments are themselves, but for what the server does not take or what would be taken for something else, which is
+//! percent-encoded.
+
+use std::fmt::Write as _;
+
+use percent_encoding::percent_decode_str;
+
+use crate::kv::{Entry, Fence, Key, SessionId, Ticket, Version};
+use bytes::Bytes;
+use zookeeper_client::Stat;
+
+/// The name of the node that holds a directory's value.
+pub(super) const VALUE: &str = "=";
+
+/// What stands before the number of a place: of Curator's and ours, and of kazoo's.
+const MARKS: [&str; 2] = ["-lock-", "__lock__"];
+
+/// The node that the entry of `key` is, or would be.
+pub(super) fn node(key: &Key) -> String {
+    let (above, last) = key.as_str().rsplit_once('/').unwrap_or(("", key.as_str()));
+    let mut path = directories(above);
+    if sequence(last).is_some() {
+        path.push('/');
+        path.push_str(&escape(last, above.is_empty()));
+    } else {
+        path.push_str(&directories_below(last, above.is_empty()));
+        path.push('/');
+        path.push_str(VALUE);
+    }
+    path
+}
+
+/// The directory of `prefix`, which what is below it stands in.
+pub(super) fn directory(prefix: &Key) -> String {
+    if prefix.is_root() { "/".to_owned() } else { directories(prefix.as_str()) }
+}
+
+fn directories(text: &str) -> String {
+    directories_below(text, true)
+}
+
+fn directories_below(text: &str, first: bool) -> String {
+    let segments = text.split('/').filter(|segment| !segment.is_empty()).enumerate();
+    segments.fold(String::new(), |mut path, (index, segment)| {
+        path.push('/');
+        path.push_str(&escape_directory(segment, first && index == 0));
+        path
+    })
+}
+
+/// The directories above a node, the highest first.
+pub(super) fn above(path: &str) -> impl Iterator<Item = &str> {
+    path.char_indices().skip(1).filter(|(_, sign)| *sign == '/').map(|(at, _)| &path[..at])
+}
+
+/// A node in the directory `parent`.
+pub(super) fn below(parent: &str, name: &str) -> String {
+    if parent == "/" { format!("/{name}") } else { format!("{parent}/{name}") }
+}
+
+/// What a node is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Is {
+    /// The entry of this key.
+    Entry(Key),
+    /// The directory of this key.
+    Directory(Key),
+}
+
+/// What the node of this path is, if it is anything here.
+pub(super) fn decode(path: &str) -> Option<Is> {
+    let (above, last) = path.rsplit_once('/')?;
+    let mut segments = Vec::new();
+    for (index, name) in above.split('/').skip(1).enumerate() {
+        let segment = unescape(name)?;
+        if escape_directory(&segment, index == 0) != name {
+            return None;
+        }
+        segments.push(segment);
+    }
+    if last == VALUE {
+        return (!segments.is_empty()).then(|| Key::decode(&segments.join("/")).ok().map(Is::Entry))?;
+    }
+    let segment = unescape(last)?;
+    let first = segments.is_empty();
+    let (place, directory) = (escape(&segment, first) == last, escape_directory(&segment, first) == last);
+    let entry = place && sequence(&segment).is_some();
+    segments.push(segment);
+    let key = Key::decode(&segments.join("/")).ok()?;
+    if entry {
+        return Some(Is::Entry(key));
+    }
+    directory.then_some(Is::Directory(key))
+}
+
+/// A segment as the name of a directory, which is never like that of a place.
+fn escape_directory(segment: &str, first: bool) -> String {
+    let mut name = escape(segment, first);
+    if sequence(segment).is_some()
+        && let Some(last) = name.pop()
+    {
+        push_encoded(&mut name, last);
+    }
+    name
+}
+
+/// A segment as a name that the server takes: <https://zookeeper.apache.org/doc/r3.8.0/zookeeperProgrammers.html>, "The
+/// ZooKeeper Data Model".
+fn escape(segment: &str, first: bool) -> String {
+    let mut name = String::with_capacity(segment.len());
+    let special = matches!(segment, "." | ".." | VALUE) || first && segment == "zookeeper";
+    for (index, sign) in segment.chars().enumerate() {
+        if sign == '%' || special && index == 0 || is_refused(sign) {
+            push_encoded(&mut name, sign);
+        } else {
+            name.push(sign);
+        }
+    }
+    name
+}
+
+/// The server counts in UTF-16, and refuses surrogates and with them all that needs two.
+fn is_refused(sign: char) -> bool {
+    matches!(sign, '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..)
+}
+
+fn push_encoded(name: &mut String, sign: char) {
+    for byte in sign.encode_utf8(&mut [0; 4]).bytes() {
+        // Writing to a string does not fail.
+        let _ = write!(name, "%{byte:02X}");
+    }
+}
+
+fn unescape(name: &str) -> Option<String> {
+    percent_decode_str(name).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+/// The number at the end of a place's name, if it is one. It may have wrapped around.
+pub(super) fn sequence(name: &str) -> Option<i32> {
+    let ends = MARKS.iter().filter_map(|mark| name.rfind(mark).map(|at| at + mark.len()));
+    let number = &name[ends.max()?..];
+    (number.len() >= 10 && !number.starts_with('+')).then(|| number.parse().ok())?
+}
+
+/// What stands before the number of a place of ours. It never comes again: `attempt` is counted by the session.
+pub(super) fn place_stem(session: &SessionId, ticket: &Ticket, attempt: u64) -> String {
+    format!("{session}-{ticket}.{attempt}{}", MARKS[0])
+}
+
+/// Whose a place of ours is, by its name.
+pub(super) fn place_owner(name: &str) -> Option<(SessionId, Ticket)> {
+    sequence(name)?;
+    let (stem, _) = name.rsplit_once(MARKS[0])?;
+    let (stem, attempt) = stem.rsplit_once('.')?;
+    attempt.parse::<u64>().ok()?;
+    let (owner, ticket) = stem.split_once('-')?;
+    let owner = SessionId::new(owner);
+    session_number(&owner)?;
+    Some((owner, ticket.parse().ok()?))
+}
+
+/// The session of this number, if it is one.
+pub(super) fn session(number: i64) -> Option<SessionId> {
+    /// What containers have instead of an owner.
+    const CONTAINER: i64 = i64::MIN;
+    (number != 0 && number != CONTAINER).then(|| SessionId::new(format!("{:016x}", number.cast_unsigned())))
+}
+
+/// The number of a session; `None` for one that ZooKeeper cannot have granted.
+pub(super) fn session_number(session: &SessionId) -> Option<i64> {
+    let text = session.as_str();
+    let number = u64::from_str_radix(text, 16).ok()?;
+    (number != 0 && format!("{number:016x}") == text).then_some(number.cast_signed())
+}
+
+/// An entry as the server tells it.
+pub(super) fn entry(key: Key, value: Bytes, stat: &Stat) -> Entry {
+    let owner = session(stat.ephemeral_owner);
+    Entry::new(key, value, version(stat.czxid, stat.version), fence(stat.czxid), owner)
+}
+
+/// When the node was made, which tells it from others of its name, and how often it was written since.
+pub(super) fn version(czxid: i64, written: i32) -> Version {
+    Version::new(u128::from(czxid.cast_unsigned()) << 32 | u128::from(written.cast_unsigned()))
+}
+
+/// What a version was made of; `None` for one that is not of this store.
+pub(super) fn version_parts(version: Version) -> Option<(i64, i32)> {
+    let (czxid, written) = (u64::try_from(version.raw() >> 32).ok()?, version.raw() & u128::from(u32::MAX));
+    Some((czxid.cast_signed(), u32::try_from(written).ok()?.cast_signed()))
+}
+
+pub(super) fn fence(czxid: i64) -> Fence {
+    Fence::new(czxid.cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{Mode, Random};
+
+    fn key(text: &str) -> Key {
+        Key::decode(text).unwrap()
+    }
+
+    #[test]
+    fn every_key_comes_back() {
+        for (text, path) in [
+            ("a/b", "/a/b/="),
+            ("a/=/=", "/a/%3D/%3D/="),
+            ("zookeeper/zookeeper", "/%7Aookeeper/zookeeper/="),
+            ("./..", "/%2E/%2E./="),
+            ("a%2Fb", "/a%252Fb/="),
+            ("a\n\u{7f}🦀\u{e000}é", "/a%0A%7F%F0%9F%A6%80%EE%80%80é/="),
+            ("_quorate/lock/x-lock-0000000012", "/_quorate/lock/x-lock-0000000012"),
+            ("x__lock__0000000012/y", "/x__lock__000000001%32/y/="),
+            ("x-lock-12", "/x-lock-12/="),
+            ("x-lock--2147483648", "/x-lock--2147483648"),
+        ] {
+            assert_eq!(node(&key(text)), path);
+            assert_eq!(decode(path), Some(Is::Entry(key(text))));
+            let directory = directory(&key(text));
+            assert_eq!(decode(&directory), Some(Is::Directory(key(text))), "{directory}");
+        }
+        assert_eq!(directory(&Key::root()), "/");
+    }
+
+    #[test]
+    fn foreign_nodes_are_no_entries() {
+        for path in ["/=", "/%41/=", "/a/%2", "/zookeeper", "/a/%FF/="] {
+            assert_eq!(decode(path), None, "{path}");
+        }
+        assert_eq!(decode("/a/b"), Some(Is::Directory(key("a/b"))));
+    }
+
+    #[test]
+    fn directories_are_told_from_the_top() {
+        assert_eq!(above("/a/b/=").collect::<Vec<_>>(), ["/a", "/a/b"]);
+        assert_eq!(above("/a").count(), 0);
+    }
+
+    #[test]
+    fn places_tell_whose_they_are() {
+        let (session, ticket) =
+            (session(0x1000_0000_0000_0001).unwrap(), Ticket::new(Mode::Shared, &Random::seeded(1)));
+        let name = format!("{}0000000007", place_stem(&session, &ticket, 3));
+        assert_eq!(place_owner(&name), Some((session, ticket)));
+        assert_eq!(sequence(&name), Some(7));
+        for foreign in ["_c_0b1f-lock-0000000001", "0b1f__lock__0000000001"] {
+            assert_eq!((place_owner(foreign), sequence(foreign)), (None, Some(1)));
+        }
+        for other in ["latch-0000000001", "-lock-", "x-lock-1", "x-lock-+000000001", "x-lock-99999999999"] {
+            assert_eq!(sequence(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn sessions_and_versions_come_back() {
+        for number in [1, i64::MAX, -1, 0x1000_0ABC_DEF0_0001] {
+            assert_eq!(session_number(&session(number).unwrap()), Some(number));
+        }
+        assert_eq!(session(0), None);
+        for text in ["", "1", "0000000000000000", "000000000000000A", "+000000000000001"] {
+            assert_eq!(session_number(&SessionId::new(text)), None, "{text}");
+        }
+        assert_eq!(version_parts(version(0x5_0000_0001, 7)), Some((0x5_0000_0001, 7)));
+    }
+}

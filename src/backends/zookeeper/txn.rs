@@ -1,0 +1,177 @@
+//! Writes: one multi, which is one request, as long as what is known of the keys is true; else a look at them, and again.
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+use zookeeper_client::{Client, Error as Zk, MultiWriteError, MultiWriteResult};
+
+use super::connection::Kind;
+use super::error::classify;
+use super::facts::{Fact, Seen, counter, look};
+use super::nodes::{made, make};
+use super::plan::{self, Plan};
+use super::reads::{Behind, covered};
+use super::{BACKEND, Store, Via, keys};
+use crate::kv::{Check, Entry, Error, ErrorKind, Key, Outcome, Rejection, Result, Scope, Txn, Write};
+
+/// How many deletes of a prefix are under way at once.
+const DELETES: usize = 256;
+
+/// What became of a multi.
+enum Sent {
+    Applied(Vec<MultiWriteResult>),
+    /// The operation that failed, and why; nothing was applied.
+    Refused(usize, Zk),
+}
+
+/// Applies a write, or says what is in its way.
+pub(super) async fn commit(store: &Store, txn: &Txn) -> Result<Write> {
+    if txn.subject().is_none() {
+        return Ok(Write::Applied(Vec::new()));
+    }
+    let live = txn.session().map(|session| store.lives.live(session)).transpose()?;
+    let via = live.as_deref().map_or(Via::Shared(&store.ensemble), Via::Session);
+    let end = Instant::now() + store.ensemble.settled.times.request;
+    let mut guesses = plan::remembered(&store.facts, txn);
+    loop {
+        let plan = guesses.and_then(|guesses| Plan::of(txn, &guesses, &store.nodes));
+        if let Some(plan) = plan {
+            match send(store, &via, &plan).await? {
+                Sent::Applied(results) => return applied(store, txn, &plan, &results).map(Write::Applied),
+                Sent::Refused(_, Zk::NoNode) if is_one_delete(txn) => {
+                    return applied(store, txn, &plan, &[]).map(Write::Applied);
+                }
+                Sent::Refused(at, error) => forget(store, txn, &plan, at, error)?,
+            }
+        }
+        if Instant::now() >= end {
+            let why = "others write there all the time";
+            return Err(Error::new(ErrorKind::Unavailable, Outcome::NotApplied, why));
+        }
+        let seen = look(store, &via, txn).await?;
+        if let Some(rejection) = rejection(txn, &seen) {
+            return Ok(Write::Rejected(rejection));
+        }
+        guesses = Some(plan::seen(&seen, txn));
+    }
+}
+
+/// Whether it is nothing but one delete, for which it is fine that there is nothing to delete.
+fn is_one_delete(txn: &Txn) -> bool {
+    txn.checks().is_empty() && txn.puts().is_empty() && txn.deletes().len() == 1
+}
+
+/// The first check that does not hold.
+fn rejection(txn: &Txn, seen: &Seen) -> Option<Rejection> {
+    txn.checks().iter().find_map(|check| {
+        let found = seen.entry(check.key());
+        (!check.holds(found.as_ref())).then(|| Rejection { key: check.key().clone(), found })
+    })
+}
+
+async fn send(store: &Store, via: &Via<'_>, plan: &Plan) -> Result<Sent> {
+    let acls = store.ensemble.settled.acls();
+    let sent = via.call(Kind::Once, "commit", |client: Client| {
+        let plan = plan.clone();
+        async move {
+            let mut writer = plan.writer(&client, acls)?;
+            let making = make(&client, acls, &plan.makes);
+            let written = writer.commit();
+            let missing = made(making).await;
+            match (written.await, missing) {
+                (Ok(results), _) => Ok(Sent::Applied(results)),
+                (Err(MultiWriteError::OperationFailed { index, source }), Ok(missing)) => {
+                    Ok(Sent::Refused(index, missing.explain(source)))
+                }
+                (Err(MultiWriteError::OperationFailed { index, source }), Err(_)) => {
+                    Ok(Sent::Refused(index, source))
+                }
+                (Err(MultiWriteError::RequestFailed { source }), _) => Err(source),
+            }
+        }
+    });
+    let sent = sent.await?;
+    if matches!(sent, Sent::Applied(_)) {
+        store.nodes.remember(plan.makes.clone());
+    }
+    Ok(sent)
+}
+
+/// Lets go of what was believed and was not so.
+fn forget(store: &Store, txn: &Txn, plan: &Plan, at: usize, error: Zk) -> Result<()> {
+    for key in txn.puts().iter().map(|put| &put.key).chain(txn.checks().iter().map(Check::key)) {
+        store.facts.forget(&keys::node(key));
+    }
+    match error {
+        Zk::NodeExists | Zk::BadVersion => Ok(()),
+        Zk::NoNode => {
+            store.nodes.forget(plan.paths());
+            Ok(())
+        }
+        error => {
+            let path = plan.paths().nth(at).unwrap_or_default();
+            let fault = classify(error);
+            Err(Error::new(fault.error.kind(), fault.error.outcome(), format!("at the node {path}"))
+                .because(fault.error))
+        }
+    }
+}
+
+/// The entries that were put, and what is known of them from now on.
+fn applied(store: &Store, txn: &Txn, plan: &Plan, results: &[MultiWriteResult]) -> Result<Vec<Entry>> {
+    let stat = |at: usize| match results.get(at) {
+        Some(MultiWriteResult::SetData { stat }) => Ok(*stat),
+        _ => Err(Error::new(ErrorKind::Internal, Outcome::Unknown, "a write was answered by something else")),
+    };
+    for key in txn.deletes() {
+        store.facts.forget(&keys::node(key));
+        if let Some((session, ticket)) = keys::place_owner(key.name()) {
+            store.lives.left(&session, &ticket);
+        }
+    }
+    let entries = txn.puts().iter().zip(&plan.puts).map(|(put, (at, kept))| {
+        let node = keys::node(&put.key);
+        let (czxid, written, generation) = if let Some(fact) = kept {
+            (fact.czxid, stat(*at)?.version, fact.generation)
+        } else {
+            // Servers leave out the numbers of what was made (<https://issues.apache.org/jira/browse/ZOOKEEPER-4026>), but
+            // its counter was raised by the same transaction.
+            let raised = stat(plan.raised.get(&counter(&node)).copied().unwrap_or(usize::MAX))?;
+            (raised.mzxid, 0, raised.version)
+        };
+        let owner = put.session.as_ref().and_then(keys::session_number).unwrap_or_default();
+        store.facts.learn(&node, Fact { czxid, owner, generation });
+        let (version, fence) = (keys::version(czxid, written), keys::fence(czxid));
+        Ok(Entry::new(put.key.clone(), put.value.clone(), version, fence, put.session.clone()))
+    });
+    entries.collect()
+}
+
+/// Deletes what `prefix` covers, one entry after another: as many are on their way at once as the server may well take.
+pub(super) async fn delete_prefix(store: &Store, prefix: &Key) -> Result<u64> {
+    let scope = Scope::Prefix(prefix.clone());
+    let found = covered(&store.ensemble, "delete_prefix", &scope, Behind::Majority).await?;
+    let nodes: Vec<_> = found.iter().map(|entry| keys::node(&entry.key)).collect();
+    let mut count = 0;
+    for some in nodes.chunks(DELETES) {
+        let answers = store.ensemble.call(Kind::Once, "delete_prefix", |client: Client| {
+            let some = some.to_vec();
+            async move {
+                let deletes: Vec<_> = some.iter().map(|node| client.delete(node, None)).collect();
+                Ok(join_all(deletes).await)
+            }
+        });
+        let answers = answers.await.map_err(|error| if count > 0 { error.unsettled() } else { error })?;
+        for answer in answers {
+            match answer {
+                Ok(()) => count += 1,
+                Err(Zk::NoNode) => {}
+                // Others were deleted all the same.
+                Err(error) => return Err(classify(error).error.at(BACKEND, "delete_prefix").unsettled()),
+            }
+        }
+    }
+    for entry in &found {
+        store.facts.forget(&keys::node(&entry.key));
+    }
+    Ok(count)
+}

@@ -1,0 +1,185 @@
+//! Servers that die, stop or fall silent, a store that was wiped, and requests that are lost on their way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use quorate::kv::{Coordinator, ErrorKind, LossReason, Outcome, StoreExt};
+use quorate::lock::{Guard, Mutex};
+use tokio::time::{Instant, sleep};
+
+use super::{SHORT, TTL, connect, held, sessions, soon, through, trial};
+use crate::proxy::Proxy;
+use crate::servers::Cluster as _;
+use crate::servers::zookeeper::{Options, Version};
+
+pub(super) fn trials(version: Version) -> Vec<Trial> {
+    vec![
+        trial(version, "a_killed_leader_costs_no_lock", killed),
+        trial(version, "a_stopped_leader_costs_no_requests_for_long", stopped),
+        trial(version, "a_silent_server_is_left_in_time_to_renew", silent),
+        trial(version, "a_follower_without_its_leader_keeps_nobody_alive", deserted),
+        trial(version, "a_holder_that_is_cut_off_lets_go_first", partitioned),
+        trial(version, "a_wiped_store_is_noticed", wiped),
+        trial(version, "a_lost_reply_leaves_no_place_behind", lost_reply),
+        trial(version, "a_lost_request_leaves_no_place_behind", lost_request),
+        trial(version, "a_write_without_a_reply_is_unknown", unknown),
+    ]
+}
+
+/// Whether it is held for longer than a session lives that nobody renews.
+async fn outlives(guard: &Guard) -> bool {
+    tokio::select! {
+        biased;
+        _ = guard.lost() => false,
+        () = sleep(SHORT + Duration::from_secs(2)) => guard.is_held(),
+    }
+}
+
+/// Puts until that succeeds: while the ensemble has no leader it may fail, with an unknown outcome.
+async fn put(store: &Arc<dyn Coordinator>) {
+    while let Err(error) = store.put("a", "1").await {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+}
+
+async fn killed(version: Version) {
+    let mut zookeeper = Options::new(version).members(3).start().await;
+    let store = connect(&zookeeper.url("")).await;
+    let guard = held(&store, &sessions(&store, SHORT)).await;
+    let leader = zookeeper.leader().await;
+    zookeeper.kill(leader);
+    soon("a put succeeds", put(&store)).await;
+    assert!(outlives(&guard).await);
+}
+
+async fn stopped(version: Version) {
+    let mut zookeeper = Options::new(version).members(3).start().await;
+    let store = connect(&zookeeper.url("")).await;
+    let leader = zookeeper.leader().await;
+    zookeeper.pause(leader);
+    let put = async { while store.put("a", "1").await.is_err() {} };
+    soon("a put succeeds", put).await;
+    zookeeper.resume(leader);
+    assert_eq!(store.fetch("a").await.expect("it answers").expect("it was put").value, "1");
+}
+
+async fn silent(version: Version) {
+    let zookeeper = Options::new(version).members(3).start().await;
+    // Only the session's own patience is short enough.
+    let (proxies, store) = through(&zookeeper, "try_timeout=10s&timeout=20s").await;
+    let guard = held(&store, &sessions(&store, SHORT)).await;
+    // Whichever server it is at.
+    for proxy in &proxies {
+        proxy.freeze();
+        assert!(outlives(&guard).await);
+        proxy.heal();
+    }
+}
+
+/// A follower that has lost its leader answers heartbeats for a while, and by then others may hold.
+async fn deserted(version: Version) {
+    let mut zookeeper = Options::new(version).members(3).start().await;
+    let leader = zookeeper.leader().await;
+    let (follower, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let store = connect(&zookeeper.url_via(&[zookeeper.addresses()[follower]], "")).await;
+    // A server without a leader hangs up after 3 s.
+    let guard = held(&store, &sessions(&store, Duration::from_secs(2))).await;
+    zookeeper.pause(leader);
+    zookeeper.pause(other);
+    let began = Instant::now();
+    assert_eq!(soon("the loss is noticed", guard.lost()).await, LossReason::StoreUnavailable);
+    assert!(began.elapsed() < Duration::from_secs(2), "within the session's life, not {:?}", began.elapsed());
+}
+
+async fn partitioned(version: Version) {
+    let zookeeper = Options::new(version).start().await;
+    let (proxies, store) = through(&zookeeper, "timeout=2s").await;
+    let guard = held(&store, &sessions(&store, SHORT)).await;
+    let direct = connect(&zookeeper.url("")).await;
+    let theirs = sessions(&direct, SHORT);
+    proxies[0].freeze();
+    let lost = async {
+        let reason = guard.lost().await;
+        (reason, Instant::now())
+    };
+    let taken = async {
+        let taken = held(&direct, &theirs).await;
+        (taken, Instant::now())
+    };
+    let ((reason, lost), (taken, got)) = soon("it changes hands", async { tokio::join!(lost, taken) }).await;
+    assert_eq!(reason, LossReason::StoreUnavailable);
+    assert!(lost < got, "held by two for {:?}", lost - got);
+    assert!(taken.fence() > guard.fence());
+    proxies[0].heal();
+    let late = guard.put("guarded", "late").await.expect_err("it holds no longer");
+    assert_eq!(late.kind(), ErrorKind::SessionLost, "{late}");
+}
+
+async fn wiped(version: Version) {
+    let mut zookeeper = Options::new(version).start().await;
+    let store = connect(&zookeeper.url("")).await;
+    for _ in 0..50 {
+        store.put("a", "to grow").await.expect("it is put");
+    }
+    let sessions = sessions(&store, SHORT);
+    let mutex = Mutex::new(&store, &sessions, "m").expect("a name");
+    let guard = mutex.lock().await.expect("it is free");
+    zookeeper.wipe().await;
+    soon("the loss is noticed", guard.lost()).await;
+    drop(guard);
+    let refused = soon("the lock is refused", async {
+        loop {
+            match mutex.lock().await {
+                Ok(guard) => panic!("held with the fence {:?}", guard.fence()),
+                Err(error) if error.kind() == ErrorKind::FenceRegression => return error,
+                Err(_) => {}
+            }
+        }
+    });
+    refused.await;
+}
+
+async fn lost_reply(version: Version) {
+    cut_off(version, Proxy::cut_before_reply).await;
+}
+
+async fn lost_request(version: Version) {
+    cut_off(version, Proxy::cut_before_request).await;
+}
+
+/// Locks while the connections are cut at one moment after another: among them are those around the making of the place.
+async fn cut_off(version: Version, cut: fn(&Proxy, usize)) {
+    let zookeeper = Options::new(version).start().await;
+    let (proxies, store) = through(&zookeeper, "").await;
+    let sessions = sessions(&store, TTL);
+    sessions.current().await.expect("a session");
+    let mutex = Mutex::new(&store, &sessions, "m").expect("a name");
+    for nth in 1..=6 {
+        cut(&proxies[0], nth);
+        let guard = soon("it is locked", mutex.lock()).await.expect("it is free");
+        proxies[0].heal();
+        let claims = mutex.holders().await.expect("it answers").len()
+            + mutex.waiters().await.expect("it answers").len();
+        assert_eq!(claims, 1, "no place but ours, with the connections cut at {nth}");
+        guard.release().await;
+        assert!(mutex.holders().await.expect("it answers").is_empty());
+    }
+}
+
+async fn unknown(version: Version) {
+    let zookeeper = Options::new(version).start().await;
+    let (proxies, store) = through(&zookeeper, "timeout=2s&try_timeout=500ms").await;
+    store.fetch("a").await.expect("it answers");
+    proxies[0].swallow_replies();
+    let error = store.put("a", "1").await.expect_err("nobody answers");
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::Unknown), "{error}");
+    proxies[0].heal();
+    let found = soon("it is read", store.fetch("a")).await.expect("it answers").expect("it took effect");
+    assert_eq!(found.value, "1");
+    proxies[0].refuse();
+    // The first may have been on its way when the connection broke.
+    store.fetch("a").await.expect_err("nobody is there");
+    let error = store.put("b", "1").await.expect_err("nobody is there");
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error}");
+}

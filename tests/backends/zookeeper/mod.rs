@@ -1,0 +1,89 @@
+//! ZooKeeper.
+
+mod connecting;
+mod faults;
+mod interop;
+mod layout;
+mod round_trips;
+mod sessions;
+mod tap;
+mod watches;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use quorate::connect::Schemes;
+use quorate::kv::{Coordinator, Key, SessionOptions, Sessions};
+use quorate::lock::{Guard, Mutex};
+
+use crate::proxy::Proxy;
+use crate::servers::zookeeper::{Version, ZooKeeper};
+use crate::servers::{Cluster as _, Release as _};
+
+/// How long a session lives that is meant to live.
+const TTL: Duration = Duration::from_secs(10);
+
+/// A short life.
+const SHORT: Duration = Duration::from_secs(3);
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let of = |version: &Version| {
+        let version = *version;
+        let groups = [
+            interop::trials(version),
+            layout::trials(version),
+            connecting::trials(version),
+            faults::trials(version),
+            sessions::trials(version),
+            watches::trials(version),
+            round_trips::trials(version),
+        ];
+        groups.into_iter().flatten()
+    };
+    Version::tried().iter().flat_map(of).collect()
+}
+
+fn trial<F: Future<Output = ()>>(
+    version: Version,
+    name: &str,
+    test: impl FnOnce(Version) -> F + Send + 'static,
+) -> Trial {
+    Trial::test(format!("zookeeper::{}::{name}", version.name()), move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(test(version));
+        Ok(())
+    })
+}
+
+async fn connect(url: &str) -> Arc<dyn Coordinator> {
+    Schemes::default().connect(url).await.expect("it lets us in")
+}
+
+/// A store behind proxies of its own, one for each member.
+async fn through(zookeeper: &ZooKeeper, options: &str) -> (Vec<Proxy>, Arc<dyn Coordinator>) {
+    let proxies = Proxy::to_each(&zookeeper.addresses()).await;
+    let addresses: Vec<_> = proxies.iter().map(Proxy::address).collect();
+    let store = connect(&format!("{}/?{options}", zookeeper.url_via(&addresses, ""))).await;
+    (proxies, store)
+}
+
+fn sessions(store: &Arc<dyn Coordinator>, ttl: Duration) -> Sessions {
+    Sessions::new(store, SessionOptions::new(ttl)).expect("such sessions are possible")
+}
+
+async fn held(store: &Arc<dyn Coordinator>, sessions: &Sessions) -> Guard {
+    Mutex::new(store, sessions, "m").expect("a name").lock().await.expect("it is free")
+}
+
+fn key(text: &str) -> Key {
+    Key::new(text).expect("a key")
+}
+
+/// Fails when it takes too long.
+async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+}

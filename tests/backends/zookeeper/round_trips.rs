@@ -1,0 +1,149 @@
+//! How many requests and flights things cost, as they pass by.
+
+use std::sync::Arc;
+
+use libtest_mimic::Trial;
+use quorate::kv::{Coordinator, StoreExt, Txn};
+use quorate::lock::Mutex;
+use tokio::task::JoinSet;
+
+use super::tap::{Counts, Tap};
+use super::{PATIENCE, TTL, connect, key, sessions, soon, trial};
+use crate::servers::zookeeper::{Options, Version, ZooKeeper};
+use crate::servers::{Cluster as _, until};
+
+pub(super) fn trials(version: Version) -> Vec<Trial> {
+    vec![
+        trial(version, "a_lock_costs_one_flight_and_one_request_to_give_it_back", acquire_and_release),
+        trial(version, "a_hand_over_costs_the_same_however_many_wait", hand_over),
+        trial(version, "what_is_known_is_written_in_one_request", writes),
+        trial(version, "a_thousand_keys_are_listed_in_a_few_flights", lists),
+    ]
+}
+
+async fn tapped(version: Version) -> (ZooKeeper, Tap, Arc<dyn Coordinator>) {
+    let zookeeper = Options::new(version).start().await;
+    let tap = Tap::to(zookeeper.addresses()[0]).await;
+    let store = connect(&zookeeper.url_via(&[tap.address], "")).await;
+    (zookeeper, tap, store)
+}
+
+/// The counts without what it costs to watch something.
+fn but_watches(mut counts: Counts) -> Counts {
+    // A watch is set, its snapshot read behind a `sync`, and taken back; a deletion is not looked at.
+    for kind in ["watch", "unwatch", "sync", "get"] {
+        counts.remove(kind);
+    }
+    counts
+}
+
+/// Waits until nothing more is asked in ten looks.
+async fn quiet(tap: &Tap) -> Counts {
+    let (mut quiet, mut looks) = (tap.counts(), 0);
+    until("all is quiet", PATIENCE, async || {
+        let more = tap.since(&quiet);
+        quiet = tap.counts();
+        looks = if more.is_empty() { looks + 1 } else { 0 };
+        if looks == 10 { Ok(()) } else { Err(format!("{more:?}")) }
+    })
+    .await;
+    quiet
+}
+
+async fn acquire_and_release(version: Version) {
+    let (_zookeeper, tap, store) = tapped(version).await;
+    let sessions = sessions(&store, TTL);
+    let mutex = Mutex::new(&store, &sessions, "m").expect("a name");
+    // The first makes the directory.
+    mutex.lock().await.expect("it is free").release().await;
+    let before = quiet(&tap).await;
+    tap.hold(true);
+    let locking = tokio::spawn({
+        let mutex = mutex.clone();
+        async move { mutex.lock().await.expect("it is free") }
+    });
+    // Nobody has an answer until both were asked.
+    let both = Counts::from([("create", 1), ("children", 1)]);
+    until("both are asked in one flight", PATIENCE, async || match tap.since(&before) {
+        asked if asked == both => Ok(()),
+        asked => Err(format!("{asked:?}")),
+    })
+    .await;
+    tap.hold(false);
+    let guard = soon("it is locked", locking).await.expect("it does not panic");
+    let before = quiet(&tap).await;
+    guard.release().await;
+    quiet(&tap).await;
+    assert_eq!(but_watches(tap.since(&before)), Counts::from([("multi", 1)]));
+}
+
+async fn hand_over(version: Version) {
+    let (_zookeeper, tap, store) = tapped(version).await;
+    let sessions = sessions(&store, TTL);
+    for waiting in [1, 16] {
+        let mutex = Mutex::new(&store, &sessions, &format!("m{waiting}")).expect("a name");
+        let held = mutex.lock().await.expect("it is free");
+        let mut waiters = JoinSet::new();
+        for _ in 0..waiting {
+            let mutex = mutex.clone();
+            waiters.spawn(async move { mutex.lock().await.expect("the session lives") });
+        }
+        until("all wait", PATIENCE, async || match mutex.waiters().await.expect("it answers").len() {
+            all if all == waiting => Ok(()),
+            some => Err(format!("{some} of {waiting}")),
+        })
+        .await;
+        let before = quiet(&tap).await;
+        held.release().await;
+        let next = waiters.join_next().await.expect("one waits").expect("it does not panic");
+        quiet(&tap).await;
+        // The release, and the look of the next: a failing write, its own place, and the names of all.
+        let expected = Counts::from([("multi", 1), ("delete", 1), ("exists", 1), ("children", 1)]);
+        assert_eq!(but_watches(tap.since(&before)), expected, "with {waiting}");
+        drop(next);
+    }
+}
+
+async fn writes(version: Version) {
+    let (_zookeeper, tap, store) = tapped(version).await;
+    store.put("k/a", "1").await.expect("it is put");
+    store.put("k/b", "1").await.expect("it is put");
+    let cost = async |what: &str, txn: Txn, expected: Counts| {
+        let before = tap.counts();
+        let write = store.commit(txn).await.expect("it is answered");
+        assert!(write.is_applied(), "{what}");
+        assert_eq!(tap.since(&before), expected, "{what}");
+        write.applied().and_then(|mut made| made.pop())
+    };
+    let one = || Counts::from([("multi", 1)]);
+    let (a, c) = (key("k/a"), key("k/c"));
+    let made = cost("an overwrite", Txn::new().put(&a, "2"), one()).await.expect("one entry");
+    cost("a replacement", Txn::new().version(&a, made.version).put(&a, "3"), one()).await;
+    cost("a guarded write", Txn::new().stands(&a, made.fence).put(&key("k/b"), "2"), one()).await;
+    // Its directory is made in the same flight.
+    let with_directory = Counts::from([("multi", 1), ("container", 1)]);
+    let counter = with_directory.clone();
+    let before = tap.counts();
+    assert!(store.create("k/c", "1").await.expect("it is answered").is_applied());
+    let mut made = tap.since(&before);
+    // And its counter, if nobody needed that yet.
+    made.remove("create");
+    assert_eq!(made, counter);
+    cost("a delete", Txn::new().delete(&c), one()).await;
+}
+
+async fn lists(version: Version) {
+    const MANY: usize = 1_000;
+    let (_zookeeper, tap, store) = tapped(version).await;
+    for some in 0..MANY / 50 {
+        let puts =
+            (0..50).fold(Txn::new(), |txn, nth| txn.put(&key(&format!("p/k{}", some * 50 + nth)), "1"));
+        assert!(store.commit(puts).await.expect("it is answered").is_applied());
+    }
+    let before = tap.flights();
+    let listed = store.list(&key("p"), quorate::kv::Consistency::Linearizable).await.expect("it answers");
+    assert_eq!(listed.len(), MANY);
+    let flights = tap.flights() - before;
+    // One for each level; on a busy machine a server may catch up with who asks, and it counts as one more.
+    assert!((1..=20).contains(&flights), "{flights} flights");
+}
