@@ -314,6 +314,6 @@ mod tests {
             ["a-lock-2147483647", "z-lock-0000000009", "k__lock__2147483646", "later-lock--2147483646", "x"];
         let ahead = nearest(&native, "me-lock--2147483648", names.map(str::to_owned).to_vec());
         let keys: Vec<_> = ahead.iter().map(|(key, _)| key.as_str()).collect();
-        assert_eq!(keys, ["jobs/a-lock-2147483647", "jobs/k__lock__2147483646"]);
+        assert_eq!(keys, ["jobs/a-lock-2147483647", "jobs/k__lock__2147483646", "jobs/z-lock-0000000009"]);
     }
 }
