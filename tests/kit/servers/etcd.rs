@@ -112,8 +112,8 @@ impl Etcd {
         let endpoints: Vec<_> = addresses.iter().map(|address| format!("{scheme}://{address}")).collect();
         let mut command = self.bare_etcdctl();
         command.arg("--endpoints").arg(endpoints.join(","));
-        // Five seconds would be its own patience.
-        command.args(["--dial-timeout=2s", "--command-timeout=2s"]);
+        // As long for a connection as for an answer.
+        command.args(["--dial-timeout=5s", "--command-timeout=5s"]);
         if let Some(Certificates { authority, client, .. }) = &self.certificates {
             command.arg("--cacert").arg(authority).arg("--cert").arg(&client.certificate);
             command.arg("--key").arg(&client.key);
