@@ -5,9 +5,13 @@ mod embedded;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 
 #[cfg(feature = "embedded")]
 pub use embedded::Embedded;
 #[cfg(feature = "etcd")]
 pub use etcd::{Etcd, EtcdOptions};
 pub use memory::Memory;
+#[cfg(feature = "redis")]
+pub use redis::{Redis, RedisOptions};

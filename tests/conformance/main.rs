@@ -14,6 +14,8 @@ mod proxy;
 #[allow(dead_code, reason = "without the feature of a server there is none")]
 #[expect(clippy::expect_used, reason = "no case asks a server that was not started")]
 mod real;
+#[cfg(feature = "redis")]
+mod redis;
 #[path = "../kit/remote/mod.rs"]
 mod remote;
 #[path = "../kit/servers/mod.rs"]
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
     let trials = stores::trials().chain(narrow::trials()).chain(workers::trials()).chain(defects::trials());
     #[cfg(feature = "etcd")]
     let trials = trials.chain(etcd::trials());
+    #[cfg(feature = "redis")]
+    let trials = trials.chain(redis::trials());
     let trials = trials.collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

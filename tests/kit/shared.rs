@@ -11,6 +11,11 @@ use crate::servers::{Cluster, Options, Release};
 pub(crate) static ETCD: std::sync::LazyLock<Shared<crate::servers::etcd::Etcd>> =
     std::sync::LazyLock::new(Shared::start::<crate::servers::etcd::Version>);
 
+/// A Redis.
+#[cfg(feature = "redis")]
+pub(crate) static REDIS: std::sync::LazyLock<Shared<crate::servers::redis::Redis>> =
+    std::sync::LazyLock::new(Shared::start::<crate::servers::redis::Version>);
+
 /// One running server, and the runtime that the proxies to it live on. It starts with the first trial that wants it, and
 /// ends with the process.
 pub(crate) struct Shared<C: ?Sized> {

@@ -4,12 +4,13 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::servers::{Cluster as _, Options, Release, etcd};
+use crate::servers::{Cluster as _, Options, Release, etcd, redis};
 
 /// Starts what the arguments say, prints its URL, and waits to be told to end.
 pub(crate) async fn dispatch(server: &str, arguments: &[String]) -> ExitCode {
     match server {
         "etcd" => run::<etcd::Version>(arguments).await,
+        "redis" => run::<redis::Version>(arguments).await,
         _ => refuse(&format!("unknown server {server}")),
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod certificates;
 mod cluster;
 pub(crate) mod etcd;
 mod options;
+pub(crate) mod redis;
 mod site;
 mod waiting;
 
