@@ -6,6 +6,8 @@ mod etcd;
 #[path = "../kit/proxy.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod proxy;
+#[cfg(feature = "redis")]
+mod redis;
 #[path = "../kit/servers/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "other tests need more of it")]
 mod servers;
@@ -18,5 +20,7 @@ fn main() -> ExitCode {
     let trials: Vec<Trial> = Vec::new();
     #[cfg(feature = "etcd")]
     let trials = trials.into_iter().chain(etcd::trials()).collect();
+    #[cfg(feature = "redis")]
+    let trials = trials.into_iter().chain(redis::trials()).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

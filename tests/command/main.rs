@@ -55,6 +55,8 @@ const STORES: &[Subject] = &[
     Subject { name: "embedded", make: Store::embedded, more: &[] },
     #[cfg(feature = "etcd")]
     Subject { name: "etcd", make: || Store::served(&*shared::ETCD, 1), more: etcd::TRIALS },
+    #[cfg(feature = "redis")]
+    Subject { name: "redis", make: || Store::served(&*shared::REDIS, 1), more: &[] },
 ];
 
 fn main() -> ExitCode {

@@ -38,6 +38,8 @@ const STORES: &[(&str, Making)] = &[
     ("embedded", Place::embedded),
     #[cfg(feature = "etcd")]
     ("etcd", || Place::served(&*shared::ETCD, 2, Duration::from_secs(2))),
+    #[cfg(feature = "redis")]
+    ("redis", || Place::served(&*shared::REDIS, 2, Duration::from_secs(1))),
 ];
 
 fn main() -> ExitCode {

@@ -146,8 +146,10 @@ impl Redis {
 
     fn write_users(&self) -> PathBuf {
         let file = self.members.site().join("users.acl");
+        // The default user may do everything and be nobody: with fewer rights, a restart would silently skip all that
+        // scripts wrote, https://github.com/redis/redis/issues/14541.
         let users = format!(
-            "user default off\nuser {USER} on >{PASSWORD} ~{{quorate}}* +@all -@dangerous +info\n\
+            "user default off +@all ~* &*\nuser {USER} on >{PASSWORD} ~{{quorate}}* +@all -@dangerous +info\n\
              user {ADMIN} on >{ADMIN_PASSWORD} ~* &* +@all\n"
         );
         std::fs::write(&file, users).expect("the users are written");
