@@ -46,6 +46,7 @@
 //!
 //! - `embedded` (default): the [embedded store](docs::layouts#embedded). Compiles SQLite, so it needs a C compiler.
 //! - `etcd`: the [etcd store](docs::layouts#etcd), `etcd://…`. Needs `protoc` to build (`protobuf-compiler` in Debian).
+//! - `redis`: the [Redis store](docs::layouts#redis), `redis://…`, for Redis and Valkey.
 //! - `testing`: the conformance suite, fault injection and the counting wrapper, for stores of one's own.
 //! - `cli`: the [command](docs::command) `quorate`.
 //! - `full`: the command and every store there is.

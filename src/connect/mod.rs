@@ -141,8 +141,9 @@ impl Default for Schemes {
             .boxed()
         });
         #[cfg(feature = "redis")]
-        let schemes =
-            ["redis", "rediss", "redis+sentinel", "redis+cluster"].into_iter().fold(schemes, |schemes, name| {
+        let schemes = ["redis", "rediss", "redis+sentinel", "redis+cluster"].into_iter().fold(
+            schemes,
+            |schemes, name| {
                 schemes.with(name, |url| {
                     async move {
                         let options = crate::backends::RedisOptions::from_url(url)?;
@@ -152,7 +153,8 @@ impl Default for Schemes {
                     }
                     .boxed()
                 })
-            });
+            },
+        );
         schemes
     }
 }

@@ -18,6 +18,8 @@ mod options;
 #[allow(dead_code, reason = "other tests need more of it")]
 mod proxy;
 mod record;
+#[cfg(feature = "redis")]
+mod redis;
 #[allow(dead_code, reason = "without the feature of a server there is nobody to torment")]
 mod report;
 #[allow(dead_code, reason = "without the feature of a server there is nobody to torment")]
@@ -50,11 +52,15 @@ fn main() -> ExitCode {
         }
         #[cfg(feature = "etcd")]
         ["run", "etcd", rest @ ..] => run::<servers::etcd::Version>(rest),
+        #[cfg(feature = "redis")]
+        ["run", "redis", rest @ ..] => run::<servers::redis::Version>(rest),
         ["run", ..] => refuse("unknown backend, or built without it"),
         _ => {
             let trials = judged::trials();
             #[cfg(feature = "etcd")]
             let trials = trials.into_iter().chain([short::<servers::etcd::Version>()]).collect();
+            #[cfg(feature = "redis")]
+            let trials = trials.into_iter().chain([short::<servers::redis::Version>()]).collect();
             libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
         }
     }

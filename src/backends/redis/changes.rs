@@ -57,14 +57,17 @@ mod tests {
 
     #[test]
     fn reads_every_kind_of_change() {
-        let fields = ["p", "a/b", "c", "7", "s", "e.1", "v", "\0x", "d", "c", "p", "d", "c", "9", "s", "", "v", ""];
+        let fields =
+            ["p", "a/b", "c", "7", "s", "e.1", "v", "\0x", "d", "c", "p", "d", "c", "9", "s", "", "v", ""];
         let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
         let list: String = fields.into_iter().map(bulk).collect();
         let entry = format!("*2\r\n{}*{}\r\n{list}", bulk("9-0"), fields.len());
         let text = format!("*1\r\n*2\r\n{}*1\r\n{entry}", bulk("{q}:w"));
         let told = told(parse_redis_value(text.as_bytes()).unwrap()).unwrap();
         let [Told { revision: 9, events, granted: None }] = &*told else { panic!("{told:?}") };
-        let [Event::Put(bound), Event::Delete(gone), Event::Put(free)] = &**events else { panic!("{events:?}") };
+        let [Event::Put(bound), Event::Delete(gone), Event::Put(free)] = &**events else {
+            panic!("{events:?}")
+        };
         assert_eq!((bound.key.as_str(), &*bound.value, bound.fence.get()), ("a/b", &b"\0x"[..], 7));
         assert_eq!(bound.session.as_ref().unwrap().as_str(), "e.1");
         assert_eq!((gone.as_str(), free.session.as_ref(), free.version.raw()), ("c", None, 9));

@@ -56,7 +56,10 @@ pub(super) fn classify(error: RedisError, address: &str) -> Fault {
             (K::Unauthorized, O::NotApplied, C::Anew)
         }
         // A script that was stopped at its first command did nothing; at a later one it may have done half.
-        (_, Some("NOPERM")) if in_script(&error) => (K::Unauthorized, O::Unknown, C::None),
+        (_, Some("NOPERM")) if said(&error, "script:") => (K::Unauthorized, O::Unknown, C::None),
+        (_, Some(_)) if said(&error, "user executing the script can't") => {
+            (K::Unauthorized, O::Unknown, C::None)
+        }
         (_, Some("NOPERM")) => (K::Unauthorized, O::NotApplied, C::None),
         (_, Some("MOVED")) => (K::Unavailable, O::NotApplied, moved(&error, address)),
         // It is no primary any more: another is.
@@ -81,10 +84,6 @@ pub(super) fn classify(error: RedisError, address: &str) -> Fault {
 
 fn said(error: &RedisError, what: &str) -> bool {
     error.detail().is_some_and(|detail| detail.contains(what))
-}
-
-fn in_script(error: &RedisError) -> bool {
-    said(error, "script:")
 }
 
 /// Where our slot is now. A host that is left out is the one that was asked.
@@ -127,10 +126,16 @@ mod tests {
             ("WRONGPASS invalid username-password pair", K::Unauthorized, O::NotApplied, C::Anew),
             ("NOPERM this user has no permissions to run 'evalsha'", K::Unauthorized, O::NotApplied, C::None),
             ("NOPERM no permissions script: 12, on @user_script:3.", K::Unauthorized, O::Unknown, C::None),
+            ("ERR The user executing the script can't run this", K::Unauthorized, O::Unknown, C::None),
             ("READONLY You can't write against a read only replica.", K::Unavailable, O::NotApplied, C::Anew),
             ("LOADING Redis is loading the dataset in memory", K::Unavailable, O::NotApplied, C::Later),
             ("BUSY Redis is busy running a script.", K::Unavailable, O::NotApplied, C::Later),
-            ("OOM command not allowed when used memory > 'maxmemory'", K::Unavailable, O::NotApplied, C::Later),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'",
+                K::Unavailable,
+                O::NotApplied,
+                C::Later,
+            ),
             ("MISCONF Errors writing to the AOF file", K::Unavailable, O::NotApplied, C::Later),
             ("MOVED 3999 10.0.0.1:6381", K::Unavailable, O::NotApplied, moved("10.0.0.1:6381")),
             ("MOVED 3999 :6381", K::Unavailable, O::NotApplied, moved("h:6381")),

@@ -166,7 +166,11 @@ impl Reader {
             return;
         }
         if told.revision != self.last + 1 {
-            tracing::debug!(last = self.last, next = told.revision, "changes were dropped before they were read");
+            tracing::debug!(
+                last = self.last,
+                next = told.revision,
+                "changes were dropped before they were read"
+            );
             self.fanout.resync();
         }
         self.last = told.revision;

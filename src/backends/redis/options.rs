@@ -240,11 +240,9 @@ impl RedisOptions {
             return Err(Error::invalid(format!("{url} should have the form {scheme}://HOST:PORT/NAMESPACE")));
         }
         let kind = match url.scheme() {
-            "redis+sentinel" => {
-                Kind::Sentinel(url.take("master").ok_or_else(|| {
-                    Error::invalid(format!("{url} lacks master=NAME, as the sentinels call it"))
-                })?)
-            }
+            "redis+sentinel" => Kind::Sentinel(url.take("master").ok_or_else(|| {
+                Error::invalid(format!("{url} lacks master=NAME, as the sentinels call it"))
+            })?),
             "redis+cluster" => Kind::Cluster,
             _ => Kind::One,
         };
@@ -300,10 +298,9 @@ impl RedisOptions {
             tls.ca = Some(read("certificate authority", path.as_ref())?);
         }
         tls.identity = match (url.take("cert"), url.take("key")) {
-            (Some(certificate), Some(key)) => Some((
-                read("client certificate", certificate.as_ref())?,
-                read("client key", key.as_ref())?,
-            )),
+            (Some(certificate), Some(key)) => {
+                Some((read("client certificate", certificate.as_ref())?, read("client key", key.as_ref())?))
+            }
             (None, None) => None,
             _ => return Err(Error::invalid("the store URL names one of cert and key, and not the other")),
         };
@@ -325,8 +322,9 @@ impl RedisOptions {
         let within = url.take_duration("wait_timeout")?;
         if let Some(number) = url.take("wait_replicas") {
             let count = number.parse().ok().filter(|count| *count > 0);
-            let count = count
-                .ok_or_else(|| Error::invalid(format!("wait_replicas {number:?} is no number of replicas")))?;
+            let count = count.ok_or_else(|| {
+                Error::invalid(format!("wait_replicas {number:?} is no number of replicas"))
+            })?;
             self.replicas = Some(Replicas { count, within: within.unwrap_or(Duration::from_secs(1)) });
         } else if within.is_some() {
             return Err(Error::invalid("wait_timeout means nothing without wait_replicas"));
@@ -341,7 +339,9 @@ impl RedisOptions {
             (_, []) => return refuse("no server is named"),
             (Kind::One, [_]) => {}
             (Kind::One, _) => {
-                return refuse("redis:// is for one server; name sentinels with redis+sentinel://, nodes with redis+cluster://");
+                return refuse(
+                    "redis:// is for one server; name sentinels with redis+sentinel://, nodes with redis+cluster://",
+                );
             }
             _ if !self.acknowledged => {
                 return refuse(
@@ -408,8 +408,9 @@ mod tests {
 
     #[test]
     fn a_url_says_it_all() {
-        let options = of("redis://me:secret@[::1]/?db=3&tag=t&timeout=7s&try_timeout=2s&connect_timeout=300ms")
-            .unwrap();
+        let options =
+            of("redis://me:secret@[::1]/?db=3&tag=t&timeout=7s&try_timeout=2s&connect_timeout=300ms")
+                .unwrap();
         assert_eq!(options.addresses(), ["[::1]:6379"]);
         assert_eq!((options.database, &*options.tag), (3, "t"));
         assert_eq!(options.times.request, Duration::from_secs(7));

@@ -36,7 +36,12 @@ impl Reply {
 
 /// An answer that does not fit the question. The script ran, so what it was for may be done.
 pub(super) fn odd(what: &str) -> Fault {
-    Fault::new(ErrorKind::Internal, Outcome::Unknown, Cure::None, format!("the answer makes no sense: {what}"))
+    Fault::new(
+        ErrorKind::Internal,
+        Outcome::Unknown,
+        Cure::None,
+        format!("the answer makes no sense: {what}"),
+    )
 }
 
 pub(super) fn array(value: Value) -> Result<Vec<Value>, Fault> {

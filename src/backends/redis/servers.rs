@@ -129,11 +129,11 @@ impl Servers {
                     return Ok(server);
                 }
                 Err(Fault { cure: Cure::Moved(_), .. }) if moves < 3 => moves += 1,
-                // What it wrote, it removed.
-                Err(fault) if fault.error.kind() == ErrorKind::Unauthorized => {
-                    return Err(Error::new(ErrorKind::Unauthorized, Outcome::NotApplied, "we may not do what we must")
-                        .because(fault.error)
-                        .at(BACKEND, "connect"));
+                // Somebody of less rights than the scripts need; nothing but the probe was touched.
+                Err(Fault { error, cure: Cure::None }) if error.kind() == ErrorKind::Unauthorized => {
+                    let why = format!("{} lets us in, but not do all that we must", self.finder.name());
+                    let refused = Error::new(ErrorKind::Unauthorized, Outcome::NotApplied, why);
+                    return Err(refused.because(error).at(BACKEND, "connect"));
                 }
                 Err(fault) => return Err(fault.error.at(BACKEND, "connect")),
             }
@@ -219,7 +219,9 @@ impl Servers {
                 continue;
             }
             // Who we are is said once more: the password may have been changed and changed back meanwhile.
-            let again = fault.cure != Cure::None && harmless && !(unauthorized && std::mem::replace(&mut renewed, true));
+            let again = fault.cure != Cure::None
+                && harmless
+                && !(unauthorized && std::mem::replace(&mut renewed, true));
             if !again || Instant::now() + pause >= end {
                 return Err(fault.error.at(BACKEND, operation));
             }
@@ -331,6 +333,9 @@ impl Drop for Attempt<'_> {
 
 impl fmt::Debug for Servers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Servers").field("at", &self.finder.name()).field("meta", &self.meta).finish_non_exhaustive()
+        f.debug_struct("Servers")
+            .field("at", &self.finder.name())
+            .field("meta", &self.meta)
+            .finish_non_exhaustive()
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::BACKEND;
 use super::reply::{number, odd, text};
 use super::scripts::{GRANT, RENEW, REVOKE};
-use super::BACKEND;
 use super::servers::{Kind, Servers, regressed};
 use crate::kv::{Grant, Renewal, Result, SessionId};
 
@@ -13,7 +13,10 @@ pub(super) async fn grant(servers: &Servers, ttl: Duration) -> Result<Grant> {
     let mut reply = servers.call(Kind::Once, "grant", &GRANT, &[nonce.as_bytes(), millis.as_bytes()]).await?;
     let id = reply.take(0).ok_or_else(|| odd("no session")).and_then(text);
     let id = id.map_err(|fault| fault.error.at(BACKEND, "grant"))?;
-    Ok(Grant { id: SessionId::new(id), ttl: Duration::from_millis(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)) })
+    Ok(Grant {
+        id: SessionId::new(id),
+        ttl: Duration::from_millis(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)),
+    })
 }
 
 pub(super) async fn renew(servers: &Servers, session: &SessionId) -> Result<Renewal> {
@@ -31,6 +34,8 @@ pub(super) async fn renew(servers: &Servers, session: &SessionId) -> Result<Rene
 
 /// The session is dead with the first answer; what it leaves goes in batches.
 pub(super) async fn revoke(servers: &Servers, session: &SessionId) -> Result<()> {
-    while servers.call(Kind::Repeatable, "revoke", &REVOKE, &[session.as_str().as_bytes()]).await?.status == "more" {}
+    while servers.call(Kind::Repeatable, "revoke", &REVOKE, &[session.as_str().as_bytes()]).await?.status
+        == "more"
+    {}
     Ok(())
 }

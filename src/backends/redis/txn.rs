@@ -28,7 +28,9 @@ fn arguments(txn: &Txn) -> Vec<Vec<u8>> {
     let text = |text: &str| text.as_bytes().to_vec();
     let session = txn.session().map(|session| session.as_str()).unwrap_or_default();
     let mut all = vec![text(session)];
-    all.extend([txn.checks().len(), txn.puts().len(), txn.deletes().len()].map(|count| text(&count.to_string())));
+    all.extend(
+        [txn.checks().len(), txn.puts().len(), txn.deletes().len()].map(|count| text(&count.to_string())),
+    );
     for check in txn.checks() {
         let (kind, number) = match check {
             Check::Absent(_) => ("absent", 0),
@@ -63,7 +65,11 @@ fn rejected(txn: &Txn, nth: Option<Value>, found: Option<Value>) -> Result<Write
     Ok(Write::Rejected(Rejection { key, found: found.map(entry).transpose()? }))
 }
 
-pub(super) async fn get(servers: &Servers, operation: &'static str, key: &Key) -> Result<(u64, Option<Entry>)> {
+pub(super) async fn get(
+    servers: &Servers,
+    operation: &'static str,
+    key: &Key,
+) -> Result<(u64, Option<Entry>)> {
     let mut reply = servers.call(Kind::Repeatable, operation, &GET, &[key.as_str().as_bytes()]).await?;
     let found = reply.take(0).map(entry).transpose();
     Ok((reply.revision, found.map_err(|fault| fault.error.at(BACKEND, operation))?))

@@ -59,6 +59,7 @@ async fn acquire_and_release() {
     let mutex = Mutex::new(&store, &sessions, "m").expect("a name");
     // The server has seen every script, and the stream is read.
     mutex.lock().await.expect("it is free").release().await;
+    store.fetch("a").await.expect("it answers");
     let before = counts(&redis).await;
     let guard = mutex.lock().await.expect("it is free");
     let acquired = since(&redis, &before).await;

@@ -84,7 +84,8 @@ async fn blocked() {
         runtime.block_on(async {
             let store = connect(&url).await;
             let options = SessionOptions::new(SHORT).own_thread(true);
-            let guard = held(&store, &Sessions::new(&store, options).expect("such sessions are possible")).await;
+            let guard =
+                held(&store, &Sessions::new(&store, options).expect("such sessions are possible")).await;
             // Nothing runs on this runtime for longer than the session lives unrenewed.
             let (_silent, never) = std::sync::mpsc::sync_channel::<()>(1);
             never.recv_timeout(SHORT * 2).expect_err("nobody sends");
@@ -127,7 +128,11 @@ async fn lost() {
     let mutex = Mutex::new(&store, &sessions, "m").expect("a name");
     for nth in 1..=4 {
         for reply in [false, true] {
-            if reply { proxy.cut_before_reply(nth) } else { proxy.cut_before_request(nth) }
+            if reply {
+                proxy.cut_before_reply(nth)
+            } else {
+                proxy.cut_before_request(nth)
+            }
             let guard = soon("it is locked", mutex.lock()).await.expect("it is free");
             proxy.heal();
             let claims = mutex.holders().await.expect("it answers").len()
@@ -142,6 +147,7 @@ async fn lost() {
 async fn unknown() {
     let redis = start().await;
     let (proxy, store) = through(&redis, "timeout=2s&try_timeout=500ms").await;
+    store.put("a", "0").await.expect("the server knows the script by now");
     proxy.swallow_replies();
     let error = store.put("a", "1").await.expect_err("nobody answers");
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::Unknown), "{error}");

@@ -1,7 +1,9 @@
 //! Operators who look, and interfere.
 
 use libtest_mimic::Trial;
-use quorate::kv::{ErrorKind, LossReason, Outcome, QueueStore, Random, SessionStore, StoreExt, Ticket, Txn, Store};
+use quorate::kv::{
+    ErrorKind, LossReason, Outcome, QueueStore, Random, SessionStore, Store, StoreExt, Ticket, Txn,
+};
 use quorate::kv::{Mode, Queue};
 
 use super::{SHORT, TTL, connect, held, key, sessions, soon, start, trial};

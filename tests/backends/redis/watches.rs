@@ -5,7 +5,9 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use libtest_mimic::Trial;
-use quorate::kv::{Coordinator, ErrorKind, Event, Result, Scope, SessionStore, StoreExt, Txn, Store, WatchStore};
+use quorate::kv::{
+    Coordinator, ErrorKind, Event, Result, Scope, SessionStore, Store, StoreExt, Txn, WatchStore,
+};
 
 use super::{SHORT, connect, key, soon, start, through, trial};
 use crate::proxy::Proxy;
@@ -85,7 +87,8 @@ async fn large() {
     for _ in 0..COUNT {
         store.put("p/large", large.clone()).await.expect("it is put");
     }
-    let kept: usize = redis.cli(&["XLEN", "{quorate}:w"]).await.expect("it answers").parse().expect("a number");
+    let kept: usize =
+        redis.cli(&["XLEN", "{quorate}:w"]).await.expect("it answers").parse().expect("a number");
     assert!(kept <= 16, "{kept} changes of a megabyte each");
     store.put("p/last", "1").await.expect("it is put");
     soon("the last is told", async {

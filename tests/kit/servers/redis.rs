@@ -31,6 +31,9 @@ impl Release for Version {
     const USUAL: &'static [Self] = &[Self::V7_0];
     const ALL: &'static [Self] = &[Self::V7_0];
 
+    /// It is alone, and keeps all that it acknowledged.
+    const TROUBLED: u16 = 1;
+
     fn name(self) -> &'static str {
         match self {
             Self::V7_0 => "7.0",
@@ -86,6 +89,12 @@ impl Redis {
         self.certificates.as_ref()
     }
 
+    /// Where it logs every effect before it answers.
+    pub(crate) fn log_directory(&self) -> PathBuf {
+        let member = self.members.iter().next().expect("there is one");
+        self.members.directory(member).join("appendonlydir")
+    }
+
     /// Runs the real `redis-cli` and returns what it printed or why it failed.
     pub(crate) async fn cli(&self, arguments: &[&str]) -> Result<String, String> {
         self.cli_via(self.addresses()[0], arguments).await
@@ -125,7 +134,8 @@ impl Redis {
         // A restart keeps whatever was acknowledged.
         let mut arguments = ["--port", plain, "--bind", "127.0.0.1", "--protected-mode", "no", "--save", ""]
             .into_iter()
-            .chain(["--appendonly", "yes", "--appendfsync", "always", "--dir", &directory])
+            .chain(["--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0"])
+            .chain(["--dir", &directory])
             .map(str::to_owned)
             .collect::<Vec<_>>();
         if let Some(Certificates { authority, server, .. }) = &self.certificates {
@@ -134,8 +144,15 @@ impl Redis {
                 ("--tls-key-file", &server.key),
                 ("--tls-ca-cert-file", authority),
             ];
-            arguments.extend(["--tls-port".to_owned(), port, "--tls-auth-clients".to_owned(), "yes".to_owned()]);
-            arguments.extend(files.into_iter().flat_map(|(name, file)| [name.to_owned(), file.display().to_string()]));
+            arguments.extend([
+                "--tls-port".to_owned(),
+                port,
+                "--tls-auth-clients".to_owned(),
+                "yes".to_owned(),
+            ]);
+            arguments.extend(
+                files.into_iter().flat_map(|(name, file)| [name.to_owned(), file.display().to_string()]),
+            );
         }
         if self.options.auth {
             arguments.extend(["--aclfile".to_owned(), self.write_users().display().to_string()]);
