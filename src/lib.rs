@@ -47,6 +47,7 @@
 //! - `embedded` (default): the [embedded store](docs::layouts#embedded). Compiles SQLite, so it needs a C compiler.
 //! - `consul`: the [Consul store](docs::layouts#consul), `consul://…`.
 //! - `etcd`: the [etcd store](docs::layouts#etcd), `etcd://…`. Needs `protoc` to build (`protobuf-compiler` in Debian).
+//! - `redis`: the [Redis store](docs::layouts#redis), `redis://…`, for Redis and Valkey.
 //! - `zookeeper`: the [ZooKeeper store](docs::layouts#zookeeper), `zookeeper://…`. Needs a C compiler.
 //! - `testing`: the conformance suite, fault injection and the counting wrapper, for stores of one's own.
 //! - `cli`: the [command](docs::command) `quorate`.

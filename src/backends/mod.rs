@@ -7,6 +7,8 @@ mod embedded;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;
 
@@ -17,5 +19,7 @@ pub use embedded::Embedded;
 #[cfg(feature = "etcd")]
 pub use etcd::{Etcd, EtcdOptions};
 pub use memory::Memory;
+#[cfg(feature = "redis")]
+pub use redis::{Redis, RedisOptions};
 #[cfg(feature = "zookeeper")]
 pub use zookeeper::{Zookeeper, ZookeeperOptions};

@@ -149,6 +149,21 @@ impl Default for Schemes {
             }
             .boxed()
         });
+        #[cfg(feature = "redis")]
+        let schemes = ["redis", "rediss", "redis+sentinel", "redis+cluster"].into_iter().fold(
+            schemes,
+            |schemes, name| {
+                schemes.with(name, |url| {
+                    async move {
+                        let options = crate::backends::RedisOptions::from_url(url)?;
+                        let store: Arc<dyn Coordinator> =
+                            Arc::new(crate::backends::Redis::connect(options).await?);
+                        Ok(store)
+                    }
+                    .boxed()
+                })
+            },
+        );
         #[cfg(feature = "zookeeper")]
         let schemes = schemes.with("zookeeper", |url| {
             async move {

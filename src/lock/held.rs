@@ -211,8 +211,12 @@ impl<S: Coordinator + ?Sized> Held<S> {
     /// once.
     async fn explain_loss(&self) {
         let core = self.session.core();
-        if matches!(self.store.renew(core.id()).await, Ok(Renewal::Lost)) {
-            core.lose(LossReason::Revoked);
+        match self.store.renew(core.id()).await {
+            Ok(Renewal::Lost) => core.lose(LossReason::Revoked),
+            Err(error) if error.kind() == ErrorKind::FenceRegression => {
+                core.lose(LossReason::FenceRegression)
+            }
+            _ => {}
         }
         self.lose(LossReason::Deleted);
     }

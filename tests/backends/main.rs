@@ -8,6 +8,8 @@ mod etcd;
 #[path = "../kit/proxy.rs"]
 #[allow(dead_code, reason = "other tests need more of it")]
 mod proxy;
+#[cfg(feature = "redis")]
+mod redis;
 #[path = "../kit/servers/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "other tests need more of it")]
 mod servers;
@@ -24,6 +26,8 @@ fn main() -> ExitCode {
     let trials = trials.chain(consul::trials());
     #[cfg(feature = "etcd")]
     let trials = trials.chain(etcd::trials());
+    #[cfg(feature = "redis")]
+    let trials = trials.chain(redis::trials());
     #[cfg(feature = "zookeeper")]
     let trials = trials.chain(zookeeper::trials());
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()

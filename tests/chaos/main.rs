@@ -22,6 +22,8 @@ mod options;
 #[allow(dead_code, reason = "other tests need more of it")]
 mod proxy;
 mod record;
+#[cfg(feature = "redis")]
+mod redis;
 mod report;
 mod run;
 #[path = "../kit/servers/mod.rs"]
@@ -56,6 +58,8 @@ fn main() -> ExitCode {
         ["run", "consul", rest @ ..] => run::<servers::consul::Version>(rest),
         #[cfg(feature = "etcd")]
         ["run", "etcd", rest @ ..] => run::<servers::etcd::Version>(rest),
+        #[cfg(feature = "redis")]
+        ["run", "redis", rest @ ..] => run::<servers::redis::Version>(rest),
         #[cfg(feature = "zookeeper")]
         ["run", "zookeeper", rest @ ..] => run::<servers::zookeeper::Version>(rest),
         ["run", ..] => refuse("unknown backend, or built without it"),
@@ -68,6 +72,8 @@ fn main() -> ExitCode {
                 .collect();
             #[cfg(feature = "etcd")]
             let trials: Vec<_> = trials.into_iter().chain([short::<servers::etcd::Version>()]).collect();
+            #[cfg(feature = "redis")]
+            let trials: Vec<_> = trials.into_iter().chain([short::<servers::redis::Version>()]).collect();
             #[cfg(feature = "zookeeper")]
             let trials: Vec<_> = trials
                 .into_iter()

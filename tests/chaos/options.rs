@@ -20,7 +20,7 @@ impl<V: Release> Options<V> {
     pub(crate) fn new(length: Duration) -> Self {
         // Nine digits can be typed.
         let seed = u64::try_from(Random::from_os().nonce() % 1_000_000_000).expect("it is small");
-        let servers = servers::Options::new(V::usual()).members(3);
+        let servers = servers::Options::new(V::usual()).members(V::TROUBLED);
         Self { servers, length, seed, guarded: true }
     }
 
@@ -39,8 +39,8 @@ impl<V: Release> Options<V> {
                 _ => return Err(format!("unknown option {argument}")),
             }
         }
-        if options.servers.members < 3 {
-            return Err("a member can only fail where there are three or more".to_owned());
+        if options.servers.members < V::TROUBLED {
+            return Err(format!("a member can only fail where there are {} or more", V::TROUBLED));
         }
         Ok(options)
     }

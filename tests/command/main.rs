@@ -59,6 +59,8 @@ const STORES: &[Subject] = &[
     Subject { name: "consul", make: || Store::served(&*shared::CONSUL, 5), more: &[] },
     #[cfg(feature = "etcd")]
     Subject { name: "etcd", make: || Store::served(&*shared::ETCD, 1), more: etcd::TRIALS },
+    #[cfg(feature = "redis")]
+    Subject { name: "redis", make: || Store::served(&*shared::REDIS, 1), more: &[] },
     #[cfg(feature = "zookeeper")]
     Subject { name: "zookeeper", make: || Store::served(&*shared::ZOOKEEPER, 1), more: zookeeper::TRIALS },
 ];

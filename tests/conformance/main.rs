@@ -16,6 +16,8 @@ mod proxy;
 #[allow(dead_code, reason = "without the feature of a server there is none")]
 #[expect(clippy::expect_used, reason = "no case asks a server that was not started")]
 mod real;
+#[cfg(feature = "redis")]
+mod redis;
 #[path = "../kit/remote/mod.rs"]
 mod remote;
 #[path = "../kit/servers/mod.rs"]
@@ -43,6 +45,8 @@ fn main() -> ExitCode {
     let trials = trials.chain(consul::trials());
     #[cfg(feature = "etcd")]
     let trials = trials.chain(etcd::trials());
+    #[cfg(feature = "redis")]
+    let trials = trials.chain(redis::trials());
     #[cfg(feature = "zookeeper")]
     let trials = trials.chain(zookeeper::trials());
     let trials = trials.collect();

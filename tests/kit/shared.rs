@@ -16,6 +16,10 @@ pub(crate) static CONSUL: std::sync::LazyLock<Shared<crate::servers::consul::Con
 pub(crate) static ETCD: std::sync::LazyLock<Shared<crate::servers::etcd::Etcd>> =
     std::sync::LazyLock::new(Shared::start::<crate::servers::etcd::Version>);
 
+/// A Redis.
+#[cfg(feature = "redis")]
+pub(crate) static REDIS: std::sync::LazyLock<Shared<crate::servers::redis::Redis>> =
+    std::sync::LazyLock::new(Shared::start::<crate::servers::redis::Version>);
 /// A ZooKeeper.
 #[cfg(feature = "zookeeper")]
 pub(crate) static ZOOKEEPER: std::sync::LazyLock<Shared<crate::servers::zookeeper::ZooKeeper>> =

@@ -41,6 +41,8 @@ const STORES: &[(&str, Making)] = &[
     ("consul", || Place::served(&*shared::CONSUL, 10, Duration::from_secs(12))),
     #[cfg(feature = "etcd")]
     ("etcd", || Place::served(&*shared::ETCD, 2, Duration::from_secs(2))),
+    #[cfg(feature = "redis")]
+    ("redis", || Place::served(&*shared::REDIS, 2, Duration::from_secs(1))),
     // It hears of a process between renewals, and looks for sessions that have ended twice a second.
     #[cfg(feature = "zookeeper")]
     ("zookeeper", || Place::served(&*shared::ZOOKEEPER, 2, Duration::from_secs(2))),

@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::servers::{Cluster as _, Options, Release, consul, etcd, zookeeper};
+use crate::servers::{Cluster as _, Options, Release, consul, etcd, redis, zookeeper};
 
 /// Starts what the arguments say, prints its URL, and waits to be told to end.
 pub(crate) async fn dispatch(server: &str, arguments: &[String]) -> ExitCode {
     match server {
         "consul" => run::<consul::Version>(arguments).await,
         "etcd" => run::<etcd::Version>(arguments).await,
+        "redis" => run::<redis::Version>(arguments).await,
         "zookeeper" => run::<zookeeper::Version>(arguments).await,
         _ => refuse(&format!("unknown server {server}")),
     }

@@ -99,7 +99,7 @@ async fn keep(core: &Core) -> LossReason {
         }
         while let Some(wrong) = renew(core).await {
             match wrong {
-                Wrong::Gone => return LossReason::Revoked,
+                Wrong::Gone(reason) => return reason,
                 Wrong::Late => return core.loss().unwrap_or(LossReason::Expired),
                 Wrong::Failed(error) => core.suspect(&error),
             }
@@ -110,7 +110,7 @@ async fn keep(core: &Core) -> LossReason {
 }
 
 enum Wrong {
-    Gone,
+    Gone(LossReason),
     Late,
     Failed(Error),
 }
@@ -126,8 +126,11 @@ async fn renew(core: &Core) -> Option<Wrong> {
     let sent = if bad("deadline_from_reply") { core.clock().now() } else { sent };
     match renewed {
         Some(Ok(Renewal::Renewed { ttl })) => (!core.renewed(sent, ttl)).then_some(Wrong::Late),
-        Some(Ok(Renewal::Lost)) => Some(Wrong::Gone),
-        Some(Err(error)) if error.kind() == ErrorKind::SessionLost => Some(Wrong::Gone),
+        Some(Ok(Renewal::Lost)) => Some(Wrong::Gone(LossReason::Revoked)),
+        Some(Err(error)) if error.kind() == ErrorKind::SessionLost => Some(Wrong::Gone(LossReason::Revoked)),
+        Some(Err(error)) if error.kind() == ErrorKind::FenceRegression => {
+            Some(Wrong::Gone(LossReason::FenceRegression))
+        }
         Some(Err(error)) => Some(Wrong::Failed(error)),
         None => {
             let error =

@@ -8,6 +8,7 @@ mod cluster;
 pub(crate) mod consul;
 pub(crate) mod etcd;
 mod options;
+pub(crate) mod redis;
 mod site;
 mod waiting;
 pub(crate) mod zookeeper;

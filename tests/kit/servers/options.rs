@@ -17,6 +17,9 @@ pub(crate) trait Release: Copy + Debug + PartialEq + Send + Sync + 'static {
     /// What it unpacks with `--full`.
     const ALL: &'static [Self];
 
+    /// With how many members one of them can fail and come back, and lose nothing.
+    const TROUBLED: u16 = 3;
+
     fn name(self) -> &'static str;
 
     /// Prepares what the options say, and starts nothing.

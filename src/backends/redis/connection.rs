@@ -1,0 +1,127 @@
+//! One connection to one server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError, Value};
+use tokio::task::JoinHandle;
+
+use super::error::{Fault, classify};
+use super::options::Credentials;
+use super::scripts::{PROBE, Script};
+use super::tls::Way;
+use crate::kv::{Error, ErrorKind, Outcome};
+
+/// A connection, on which we have said who we are. Requests share it, and are answered in their order.
+pub(super) struct Connection {
+    pub(super) address: String,
+    link: MultiplexedConnection,
+    /// Carries bytes to and fro; it ends with the connection.
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Connection {
+    pub(super) async fn open(
+        way: &Way,
+        address: String,
+        user: &Credentials,
+        database: i64,
+    ) -> Result<Self, Fault> {
+        let stream = way.open(&address).await.map_err(|error| Fault::unreachable(&address, error))?;
+        let mut info = RedisConnectionInfo::default().set_db(database).set_skip_set_lib_name();
+        if let Some(name) = &user.name {
+            info = info.set_username(name);
+        }
+        if let Some(password) = &user.password {
+            info = info.set_password(password);
+        }
+        // Deadlines are ours: those of the crate would cut off reads that wait.
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let made = MultiplexedConnection::new_with_config(&info, stream, config).await;
+        let (link, driver) = made.map_err(|error| {
+            let fault = classify(error, &address);
+            // Whatever was sent only says who we are.
+            let Fault { error, cure } = fault;
+            let silent = error.outcome() == Outcome::Unknown;
+            if silent { Fault { error: silence(way, &address, error), cure } } else { Fault { error, cure } }
+        })?;
+        Ok(Self { address, link, driver: tokio::spawn(driver) })
+    }
+
+    /// Whether it has broken, so that nothing can be sent any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.driver.is_finished()
+    }
+
+    pub(super) async fn query(&self, command: &Cmd) -> Result<Value, RedisError> {
+        command.query_async(&mut self.link.clone()).await
+    }
+
+    /// Runs a script, which the server may have to be told first.
+    pub(super) async fn run(
+        &self,
+        script: &Script,
+        meta: &str,
+        arguments: &[&[u8]],
+    ) -> Result<Value, RedisError> {
+        match self.query(&script.by_name(meta, arguments)).await {
+            Err(error) if error.code() == Some("NOSCRIPT") => {
+                self.query(&script.in_full(meta, arguments)).await
+            }
+            ran => ran,
+        }
+    }
+
+    /// Tries what we do later, to see whether we may; and asks at the same time what runs there, which not everybody may be
+    /// told.
+    pub(super) async fn probe(&self, meta: &str, nonce: &str) -> Result<Option<Arc<str>>, RedisError> {
+        let mut info = redis::cmd("INFO");
+        info.arg("server");
+        let nonce = [nonce.as_bytes()];
+        let (probed, info) = tokio::join!(self.run(&PROBE, meta, &nonce), self.query(&info));
+        probed?;
+        let info = info.ok().and_then(|info| redis::from_redis_value::<String>(info).ok());
+        Ok(info.and_then(|info| version(&info)).map(Into::into))
+    }
+
+    /// How many replicas have what was written here before, asked for so many and waited for so long.
+    pub(super) async fn replicated(&self, count: u32, within: Duration) -> Result<u32, RedisError> {
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(count).arg(u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
+        Ok(redis::from_redis_value(self.query(&wait).await?)?)
+    }
+}
+
+/// A server that takes the connection and then says nothing may have a reason.
+fn silence(way: &Way, address: &str, error: Error) -> Error {
+    let why = format!("{address} closed the connection; {}", way.hint);
+    Error::new(ErrorKind::Unavailable, Outcome::NotApplied, why).because(error)
+}
+
+fn version(info: &str) -> Option<String> {
+    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name));
+    match field("valkey_version:") {
+        Some(version) => Some(format!("Valkey {version}")),
+        None => field("redis_version:").map(|version| format!("Redis {version}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_runs_there() {
+        assert_eq!(version("# Server\r\nredis_version:7.0.15\r\n").as_deref(), Some("Redis 7.0.15"));
+        let valkey = "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.0.1\r\n";
+        assert_eq!(version(valkey).as_deref(), Some("Valkey 8.0.1"));
+        assert_eq!(version(""), None);
+    }
+}

@@ -1,0 +1,8 @@
+local session = ARGV[4]
+call('DEL', root .. 's:' .. session)
+alive[session] = false
+if bury(session) then
+  return answer('ok')
+end
+call('ZADD', root .. 'd', 0, session)
+return answer('more')

@@ -1,0 +1,341 @@
+//! Where the primary is, the connections to it, and what we know of the life of the store.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use redis::Value;
+use tokio::runtime::{Handle, Id};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::BACKEND;
+use super::connection::Connection;
+use super::error::{Cure, Fault, classify};
+use super::find::Finder;
+use super::options::{RedisOptions, Replicas, Times};
+use super::reply::Reply;
+use super::scripts::{Script, TICK};
+use crate::kv::{Error, ErrorKind, Outcome, Random, Result};
+
+/// How many connections there may be at the same time, over all runtimes.
+const CONNECTIONS: usize = 16;
+
+/// The pause after a failure, before it is tried again; it doubles up to the last.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
+/// Whoever drops a request that was not answered for so long had enough of it: a renewal of a short session has a little
+/// more.
+const IMPATIENCE: Duration = Duration::from_millis(250);
+
+/// Whether a request may be sent again when it is not known whether it took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It may: a read, or a write that is the same twice.
+    Repeatable,
+    /// It may not.
+    Once,
+}
+
+/// Which connection a request goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// That of all who do not wait there.
+    Shared,
+    /// That of those who wait for replicas, behind whom nobody else should have to.
+    Waiting,
+}
+
+pub(super) struct Servers {
+    finder: Finder,
+    times: Times,
+    pub(super) replicas: Option<Replicas>,
+    /// The key that all others lie beside.
+    meta: String,
+    pub(super) random: Random,
+    state: Mutex<State>,
+    known: Mutex<Known>,
+}
+
+/// Where requests go now.
+#[derive(Default)]
+struct State {
+    /// Grows whenever connections are given up, so that many requests that fail together give them up once.
+    generation: u64,
+    /// A connection lives on the runtime that opened it. A session that is renewed on a thread of its own has its own, so
+    /// that no other runtime can hold it up.
+    open: VecDeque<((Id, Lane), Opening)>,
+}
+
+/// Which life of the store we know, and the highest revision we have seen in it.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    epoch: String,
+    highest: u64,
+}
+
+type Opening = Shared<BoxFuture<'static, Result<Arc<Connection>, Fault>>>;
+
+impl Servers {
+    pub(super) fn new(options: &RedisOptions) -> Result<Self> {
+        options.validate()?;
+        Ok(Self {
+            finder: Finder::new(options)?,
+            times: options.times,
+            replicas: options.replicas,
+            meta: format!("{{{}}}:meta", options.tag),
+            random: Random::from_os(),
+            state: Mutex::default(),
+            known: Mutex::default(),
+        })
+    }
+
+    pub(super) fn times(&self) -> Times {
+        self.times
+    }
+
+    /// The stream of changes.
+    pub(super) fn stream(&self) -> String {
+        self.meta.replace("}:meta", "}:w")
+    }
+
+    /// The life of the store that we know, and the highest revision we have seen in it.
+    pub(super) fn seen(&self) -> (String, u64) {
+        let Known { epoch, highest } = self.known().clone();
+        (epoch, highest)
+    }
+
+    /// A name that nobody else has.
+    pub(super) fn nonce(&self) -> String {
+        format!("{:032x}", self.random.nonce())
+    }
+
+    /// Sees whether the server lets us in and do what we do later. Gives what runs there, where we are told.
+    pub(super) async fn probe(&self) -> Result<Option<Arc<str>>> {
+        let nonce = self.nonce();
+        let ask = |connection: Arc<Connection>| {
+            let nonce = &nonce;
+            async move { connection.probe(&self.meta, nonce).await }
+        };
+        let end = Instant::now() + self.times.attempt;
+        let mut moves = 0;
+        loop {
+            match self.attempt(end, Lane::Shared, &ask).await {
+                Ok(server) => {
+                    self.call(Kind::Repeatable, "connect", &TICK, &[]).await?;
+                    return Ok(server);
+                }
+                Err(Fault { cure: Cure::Moved(_), .. }) if moves < 3 => moves += 1,
+                // Somebody of less rights than the scripts need; nothing but the probe was touched.
+                Err(Fault { error, cure: Cure::None }) if error.kind() == ErrorKind::Unauthorized => {
+                    let why = format!("{} lets us in, but not do all that we must", self.finder.name());
+                    let refused = Error::new(ErrorKind::Unauthorized, Outcome::NotApplied, why);
+                    return Err(refused.because(error).at(BACKEND, "connect"));
+                }
+                Err(fault) => return Err(fault.error.at(BACKEND, "connect")),
+            }
+        }
+    }
+
+    /// Runs a script until it answers or the time is up.
+    pub(super) async fn call(
+        &self,
+        kind: Kind,
+        operation: &'static str,
+        script: &Script,
+        arguments: &[&[u8]],
+    ) -> Result<Reply> {
+        let ask = |connection: Arc<Connection>| async move { self.run(&connection, script, arguments).await };
+        let value = self.repeat(kind, operation, Lane::Shared, &ask).await?;
+        self.learn(value).map_err(|fault| fault.error.at(BACKEND, operation))
+    }
+
+    /// The same on the lane of those who wait; says also how many replicas have what the script wrote.
+    pub(super) async fn call_replicated(
+        &self,
+        operation: &'static str,
+        script: &Script,
+        arguments: &[&[u8]],
+        wanted: Replicas,
+    ) -> Result<(Reply, u32)> {
+        let ask = |connection: Arc<Connection>| async move {
+            let value = self.run(&connection, script, arguments).await?;
+            Ok((value, connection.replicated(wanted.count, wanted.within).await?))
+        };
+        let (value, count) = self.repeat(Kind::Once, operation, Lane::Waiting, &ask).await?;
+        let reply = self.learn(value).map_err(|fault| fault.error.at(BACKEND, operation))?;
+        Ok((reply, count))
+    }
+
+    async fn run(
+        &self,
+        connection: &Connection,
+        script: &Script,
+        arguments: &[&[u8]],
+    ) -> Result<Value, redis::RedisError> {
+        let Known { epoch, highest } = self.known().clone();
+        let (highest, nonce) = (highest.to_string(), self.nonce());
+        let mut all: Vec<&[u8]> = vec![epoch.as_bytes(), highest.as_bytes(), &nonce.as_bytes()[..16]];
+        all.extend(arguments);
+        connection.run(script, &self.meta, &all).await
+    }
+
+    /// Takes an answer into account. One from another life of the store than that we knew is told, once.
+    fn learn(&self, value: Value) -> Result<Reply, Fault> {
+        let reply = Reply::read(value)?;
+        let mut known = self.known();
+        if known.epoch == reply.epoch {
+            known.highest = known.highest.max(reply.revision);
+        } else if known.highest < reply.revision || known.epoch.is_empty() {
+            *known = Known { epoch: reply.epoch.clone(), highest: reply.revision };
+        }
+        if reply.status == "regressed" {
+            return Err(Fault { error: regressed(), cure: Cure::None });
+        }
+        Ok(reply)
+    }
+
+    async fn repeat<T, F, Fut>(&self, kind: Kind, operation: &'static str, lane: Lane, ask: &F) -> Result<T>
+    where
+        F: Fn(Arc<Connection>) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<T, redis::RedisError>> + Send,
+        T: Send,
+    {
+        let end = Instant::now() + self.times.request;
+        let (mut pause, last_pause) = PAUSES;
+        let (mut moves, mut renewed) = (0, false);
+        loop {
+            let fault = match self.attempt(end.min(Instant::now() + self.times.attempt), lane, ask).await {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => fault,
+            };
+            let harmless = kind == Kind::Repeatable || fault.error.outcome() == Outcome::NotApplied;
+            let unauthorized = fault.error.kind() == ErrorKind::Unauthorized;
+            if matches!(fault.cure, Cure::Moved(_)) && moves < 3 {
+                moves += 1;
+                continue;
+            }
+            // Who we are is said once more: the password may have been changed and changed back meanwhile.
+            let again = fault.cure != Cure::None
+                && harmless
+                && !(unauthorized && std::mem::replace(&mut renewed, true));
+            if !again || Instant::now() + pause >= end {
+                return Err(fault.error.at(BACKEND, operation));
+            }
+            tracing::debug!(operation, error = %fault.error, "asking again");
+            sleep(pause).await;
+            pause = (pause * 2).min(last_pause);
+        }
+    }
+
+    /// One try on the current connection.
+    async fn attempt<T, F, Fut>(&self, end: Instant, lane: Lane, ask: &F) -> Result<T, Fault>
+    where
+        F: Fn(Arc<Connection>) -> Fut + Sync,
+        Fut: Future<Output = Result<T, redis::RedisError>>,
+    {
+        let (generation, opening) = self.current(lane)?;
+        let mut attempt = Attempt { servers: self, generation, since: Instant::now(), open: true };
+        let asked = AtomicBool::new(false);
+        let tried = timeout_at(end, async {
+            let connection = opening.await?;
+            asked.store(true, Ordering::Relaxed);
+            let address = connection.address.clone();
+            ask(connection).await.map_err(|error| classify(error, &address))
+        });
+        let tried = tried.await;
+        attempt.open = false;
+        let fault = match tried {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(fault)) => fault,
+            Err(_) => Fault::silent(&self.finder.name(), asked.load(Ordering::Relaxed)),
+        };
+        // A connection that failed to open must not be what later requests get.
+        let failed_to_open = fault.cure == Cure::None && !asked.load(Ordering::Relaxed);
+        self.give_up(generation, if failed_to_open { &Cure::Anew } else { &fault.cure });
+        Err(fault)
+    }
+
+    /// The connection that requests from this runtime go to now, open or opening.
+    fn current(&self, lane: Lane) -> Result<(u64, Opening), Fault> {
+        let runtime = Handle::try_current().map_err(|error| Fault {
+            error: Error::invalid("Redis needs a tokio runtime").because(error),
+            cure: Cure::None,
+        })?;
+        let at = (runtime.id(), lane);
+        let mut state = self.state();
+        let is_over = |opening: &Opening| {
+            opening.peek().is_some_and(|opened| opened.as_ref().map_or(true, |open| open.is_over()))
+        };
+        // One that broke while nobody used it has lost nothing.
+        state.open.retain(|(_, opening)| !is_over(opening));
+        if let Some((_, opening)) = state.open.iter().find(|(key, _)| *key == at) {
+            return Ok((state.generation, opening.clone()));
+        }
+        let finder = self.finder.clone();
+        let opening = async move { finder.connect().await.map(Arc::new) }.boxed().shared();
+        state.open.truncate(CONNECTIONS - 1);
+        state.open.push_front((at, opening.clone()));
+        Ok((state.generation, opening))
+    }
+
+    /// A connection for the caller alone, who may wait on it.
+    pub(super) async fn connect(&self) -> Result<Connection, Fault> {
+        self.finder.connect().await
+    }
+
+    /// Lets what comes next connect anew, unless another request has seen to that.
+    fn give_up(&self, generation: u64, cure: &Cure) {
+        let mut state = self.state();
+        if state.generation != generation || matches!(cure, Cure::None | Cure::Later) {
+            return;
+        }
+        state.generation += 1;
+        state.open.clear();
+        self.finder.give_up(cure);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What stands in the store is not what stood there, although nobody removed it.
+pub(super) fn regressed() -> Error {
+    let why = "the server lost what it had acknowledged: it was restarted without its data, an older copy took its \
+               place, or it failed over; every session of before is void";
+    Error::new(ErrorKind::FenceRegression, Outcome::NotApplied, why)
+}
+
+/// A try under way. Whoever has less patience than we drops it: that the server was silent must count then too, or a dead
+/// connection would be used for ever.
+struct Attempt<'a> {
+    servers: &'a Servers,
+    generation: u64,
+    since: Instant,
+    open: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if self.open && self.since.elapsed() >= IMPATIENCE {
+            self.servers.give_up(self.generation, &Cure::Anew);
+        }
+    }
+}
+
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Servers")
+            .field("at", &self.finder.name())
+            .field("meta", &self.meta)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,106 @@
+//! Writes and reads of entries.
+
+use redis::Value;
+
+use super::error::Fault;
+use super::reply::{array, entry, number, odd};
+use super::scripts::{COMMIT, DELETE_PREFIX, GET, LIST};
+use super::servers::{Kind, Servers};
+use super::{BACKEND, lost};
+use crate::kv::{Check, Entry, Fence, Key, Rejection, Result, Scope, Txn, Version, Write};
+
+/// Commits, in one script.
+pub(super) async fn commit(servers: &Servers, txn: &Txn) -> Result<Write> {
+    let arguments = arguments(txn);
+    let arguments: Vec<&[u8]> = arguments.iter().map(AsRef::as_ref).collect();
+    let mut reply = servers.call(Kind::Once, "commit", &COMMIT, &arguments).await?;
+    let read = match (&*reply.status, txn.session()) {
+        ("lost", Some(session)) => return Err(lost(session)),
+        ("applied", _) => applied(txn, reply.revision, std::mem::take(&mut reply.rest)),
+        ("rejected", _) => rejected(txn, reply.take(0), reply.take(1)),
+        (other, _) => Err(odd(other)),
+    };
+    read.map_err(|fault| fault.error.at(BACKEND, "commit"))
+}
+
+/// What the script is told, in its order.
+fn arguments(txn: &Txn) -> Vec<Vec<u8>> {
+    let text = |text: &str| text.as_bytes().to_vec();
+    let session = txn.session().map(|session| session.as_str()).unwrap_or_default();
+    let mut all = vec![text(session)];
+    all.extend(
+        [txn.checks().len(), txn.puts().len(), txn.deletes().len()].map(|count| text(&count.to_string())),
+    );
+    for check in txn.checks() {
+        let (kind, number) = match check {
+            Check::Absent(_) => ("absent", 0),
+            Check::Version(_, version) => ("version", version.raw()),
+            Check::Stands(_, fence) => ("stands", fence.get().into()),
+        };
+        all.extend([text(kind), text(check.key().as_str()), text(&number.to_string())]);
+    }
+    for put in txn.puts() {
+        let bound = if put.session.is_some() { "1" } else { "0" };
+        all.extend([text(put.key.as_str()), text(bound), put.value.to_vec()]);
+    }
+    all.extend(txn.deletes().iter().map(|key| text(key.as_str())));
+    all
+}
+
+fn applied(txn: &Txn, revision: u64, fences: Vec<Value>) -> Result<Write, Fault> {
+    if fences.len() != txn.puts().len() {
+        return Err(odd("not as many fences as puts"));
+    }
+    let made = txn.puts().iter().zip(fences).map(|(put, fence)| {
+        let (version, fence) = (Version::new(revision.into()), Fence::new(number(fence)?));
+        Ok(Entry::new(put.key.clone(), put.value.clone(), version, fence, put.session.clone()))
+    });
+    Ok(Write::Applied(made.collect::<Result<_, _>>()?))
+}
+
+fn rejected(txn: &Txn, nth: Option<Value>, found: Option<Value>) -> Result<Write, Fault> {
+    let nth = nth.map(number).transpose()?.and_then(|nth| usize::try_from(nth).ok());
+    let check = nth.and_then(|nth| txn.checks().get(nth.checked_sub(1)?));
+    let key = check.ok_or_else(|| odd("no such check"))?.key().clone();
+    Ok(Write::Rejected(Rejection { key, found: found.map(entry).transpose()? }))
+}
+
+pub(super) async fn get(
+    servers: &Servers,
+    operation: &'static str,
+    key: &Key,
+) -> Result<(u64, Option<Entry>)> {
+    let mut reply = servers.call(Kind::Repeatable, operation, &GET, &[key.as_str().as_bytes()]).await?;
+    let found = reply.take(0).map(entry).transpose();
+    Ok((reply.revision, found.map_err(|fault| fault.error.at(BACKEND, operation))?))
+}
+
+/// What a prefix covers, in key order, and at which revision that was.
+pub(super) async fn list(
+    servers: &Servers,
+    operation: &'static str,
+    prefix: &Key,
+) -> Result<(u64, Vec<Entry>)> {
+    let mut reply = servers.call(Kind::Repeatable, operation, &LIST, &[prefix.as_str().as_bytes()]).await?;
+    let found = reply.take(0).ok_or_else(|| odd("no list")).and_then(array);
+    let entries = found.and_then(|found| found.into_iter().map(entry).collect::<Result<_, _>>());
+    Ok((reply.revision, entries.map_err(|fault| fault.error.at(BACKEND, operation))?))
+}
+
+/// What a scope covers, in key order, and at which revision that was.
+pub(super) async fn covered(servers: &Servers, scope: &Scope) -> Result<(u64, Vec<Entry>)> {
+    match scope {
+        Scope::Key(key) => {
+            let (revision, found) = get(servers, "watch", key).await?;
+            Ok((revision, found.into_iter().collect()))
+        }
+        Scope::Prefix(prefix) => list(servers, "watch", prefix).await,
+    }
+}
+
+pub(super) async fn delete_prefix(servers: &Servers, prefix: &Key) -> Result<u64> {
+    let prefix = prefix.as_str().as_bytes();
+    let mut reply = servers.call(Kind::Once, "delete_prefix", &DELETE_PREFIX, &[prefix]).await?;
+    let count = reply.take(0).ok_or_else(|| odd("no count")).and_then(number);
+    count.map_err(|fault| fault.error.at(BACKEND, "delete_prefix"))
+}

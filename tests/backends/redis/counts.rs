@@ -1,0 +1,164 @@
+//! How many commands things cost, as the server counts them.
+
+use std::collections::BTreeMap;
+
+use futures_util::StreamExt;
+use libtest_mimic::Trial;
+use quorate::kv::{Consistency, Event, Renewal, Scope, SessionStore, Store, StoreExt, Txn, WatchStore};
+use quorate::lock::Mutex;
+use tokio::task::JoinSet;
+
+use super::{PATIENCE, TTL, connect, key, sessions, soon, start, trial};
+use crate::servers::redis::Redis;
+use crate::servers::{Cluster as _, until};
+
+pub(super) fn trials() -> Vec<Trial> {
+    vec![
+        trial("a_lock_costs_one_script_and_one_to_give_it_back", acquire_and_release),
+        trial("a_hand_over_costs_the_same_however_many_wait", hand_over),
+        trial("ten_thousand_registrations_are_one_key_to_renew", renewal),
+        trial("foreign_keys_cost_nothing", foreign),
+    ]
+}
+
+type Counts = BTreeMap<String, u64>;
+
+/// How often each command was called so far, by clients and by scripts.
+async fn counts(redis: &Redis) -> Counts {
+    let stats = redis.cli(&["INFO", "commandstats"]).await.expect("it answers");
+    let count = |line: &str| {
+        let (name, rest) = line.trim().strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
+    };
+    stats.lines().filter_map(count).collect()
+}
+
+/// What was called since, but for the looks themselves.
+async fn since(redis: &Redis, before: &Counts) -> Counts {
+    let mut now = counts(redis).await;
+    for (name, count) in &mut now {
+        *count -= before.get(name).copied().unwrap_or(0);
+    }
+    now.retain(|name, count| *count > 0 && name != "info");
+    now
+}
+
+fn of(counts: &Counts, name: &str) -> u64 {
+    counts.get(name).copied().unwrap_or(0)
+}
+
+/// Requests for scripts but for those that look after the dead, of which `ZRANGE` is a part.
+fn scripts(counts: &Counts) -> u64 {
+    of(counts, "evalsha") - of(counts, "zrange")
+}
+
+async fn acquire_and_release() {
+    let redis = start().await;
+    let store = connect(&redis.url("")).await;
+    let sessions = sessions(&store, TTL);
+    let mutex = Mutex::new(&store, &sessions, "m").expect("a name");
+    // The server has seen every script, and the stream is read.
+    mutex.lock().await.expect("it is free").release().await;
+    store.fetch("a").await.expect("it answers");
+    let before = counts(&redis).await;
+    let guard = mutex.lock().await.expect("it is free");
+    let acquired = since(&redis, &before).await;
+    // The read with which the watch on the own place begins may be among them.
+    assert!((1..=2).contains(&scripts(&acquired)) && of(&acquired, "zrevrangebyscore") == 1, "{acquired:?}");
+    guard.release().await;
+    let both = since(&redis, &before).await;
+    assert!((2..=3).contains(&scripts(&both)) && of(&both, "eval") == 0, "{both:?}");
+}
+
+async fn hand_over() {
+    let redis = start().await;
+    let store = connect(&redis.url("")).await;
+    let sessions = sessions(&store, TTL);
+    for waiting in [1, 16] {
+        let mutex = Mutex::new(&store, &sessions, &format!("m{waiting}")).expect("a name");
+        let held = mutex.lock().await.expect("it is free");
+        let mut waiters = JoinSet::new();
+        for _ in 0..waiting {
+            let mutex = mutex.clone();
+            waiters.spawn(async move { mutex.lock().await.expect("the session lives") });
+        }
+        until("all wait", PATIENCE, async || match mutex.waiters().await.expect("it answers").len() {
+            all if all == waiting => Ok(()),
+            some => Err(format!("{some} of {waiting}")),
+        })
+        .await;
+        let quiet = quiet(&redis).await;
+        held.release().await;
+        let next = waiters.join_next().await.expect("one waits").expect("it does not panic");
+        let cost = since(&redis, &quiet).await;
+        // The release, the look of the next, a renewal if it is time, and the read with which it begins to watch its place.
+        assert!((2..=4).contains(&scripts(&cost)) && of(&cost, "zrevrangebyscore") == 1, "{cost:?}");
+        drop(next);
+    }
+}
+
+/// The counts once all have begun to watch the place ahead of them: no script is run in ten looks.
+async fn quiet(redis: &Redis) -> Counts {
+    let (mut quiet, mut looks) = (counts(redis).await, 0);
+    until("all is quiet", PATIENCE, async || {
+        let more = since(redis, &quiet).await;
+        quiet = counts(redis).await;
+        looks = if scripts(&more) == 0 { looks + 1 } else { 0 };
+        if looks == 10 { Ok(()) } else { Err(format!("{more:?}")) }
+    })
+    .await;
+    quiet
+}
+
+async fn renewal() {
+    const MANY: usize = 10_000;
+    let redis = start().await;
+    let store = connect(&redis.url("")).await;
+    let session = store.grant(TTL * 6).await.expect("it grants").id;
+    for batch in 0..MANY / 100 {
+        let txn = (0..100).fold(Txn::new(), |txn, nth| {
+            txn.put_bound(&key(&format!("s/{batch}-{nth}")), "10.0.0.1:80", &session)
+        });
+        assert!(store.commit(txn).await.expect("it is put").is_applied());
+    }
+    store.renew(&session).await.expect("it is renewed");
+    let before = counts(&redis).await;
+    assert!(matches!(store.renew(&session).await, Ok(Renewal::Renewed { .. })));
+    let cost = since(&redis, &before).await;
+    assert_eq!((of(&cost, "evalsha"), of(&cost, "pexpire")), (1, 1), "{cost:?}");
+    assert!(cost.values().sum::<u64>() < 12, "{cost:?}");
+    // Nor is the server blocked by their end: it goes in batches.
+    store.revoke(&session).await.expect("it is revoked");
+    let cost = since(&redis, &before).await;
+    assert!(of(&cost, "srandmember") as usize >= MANY / 256, "{cost:?}");
+    assert_eq!(store.list(&key("s"), Consistency::Linearizable).await.expect("it answers"), []);
+}
+
+async fn foreign() {
+    let redis = start().await;
+    let store = connect(&redis.url("")).await;
+    for nth in 0..10 {
+        store.put(format!("p/{nth}").as_str(), "1").await.expect("it is put");
+    }
+    let mut costs = Vec::new();
+    for foreign in ["0", "200000"] {
+        let fill = "for i = 1, ARGV[1] do redis.call('SET', 'foreign:' .. i, 'x', 'EX', 9999) end";
+        redis.cli(&["EVAL", fill, "0", foreign]).await.expect("it is filled");
+        store.list(&key("p"), Consistency::Linearizable).await.expect("the server knows the script");
+        let before = counts(&redis).await;
+        assert_eq!(store.list(&key("p"), Consistency::Linearizable).await.expect("it answers").len(), 10);
+        let listed = since(&redis, &before).await;
+        let mut watch = store.watch(Scope::Prefix(key("p")));
+        let first = soon("the watch begins", watch.next()).await.expect("it goes on").expect("a snapshot");
+        assert!(matches!(first, Event::Snapshot(entries) if entries.len() == 10));
+        store.put("p/0", "2").await.expect("it is put");
+        let told = soon("the watch tells", watch.next()).await.expect("it goes on").expect("a change");
+        assert!(matches!(told, Event::Put(entry) if entry.value == "2"));
+        let watched = since(&redis, &before).await;
+        for bad in ["keys", "scan", "config|set", "psubscribe", "subscribe"] {
+            assert_eq!(of(&watched, bad), 0, "{watched:?}");
+        }
+        costs.push(listed);
+    }
+    assert_eq!(costs[0], costs[1], "as much among foreign keys as without them");
+}

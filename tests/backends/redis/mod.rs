@@ -1,0 +1,74 @@
+//! Redis.
+
+mod connecting;
+mod counts;
+mod faults;
+mod operators;
+mod watches;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use quorate::connect::Schemes;
+use quorate::kv::{Coordinator, Key, SessionOptions, Sessions};
+use quorate::lock::{Guard, Mutex};
+
+use crate::proxy::Proxy;
+use crate::servers::redis::{Options, Redis, Version};
+use crate::servers::{Cluster as _, Release as _};
+
+/// How long a session lives that is meant to live.
+const TTL: Duration = Duration::from_secs(10);
+
+/// A short life.
+const SHORT: Duration = Duration::from_secs(2);
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let groups =
+        [connecting::trials(), counts::trials(), faults::trials(), operators::trials(), watches::trials()];
+    groups.into_iter().flatten().collect()
+}
+
+fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) -> Trial {
+    Trial::test(format!("redis::{}::{name}", Version::usual().name()), move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(test());
+        Ok(())
+    })
+}
+
+async fn start() -> Redis {
+    Options::new(Version::usual()).start().await
+}
+
+async fn connect(url: &str) -> Arc<dyn Coordinator> {
+    Schemes::default().connect(url).await.expect("it lets us in")
+}
+
+/// A client of its own, and the proxy that it goes through.
+async fn through(redis: &Redis, options: &str) -> (Proxy, Arc<dyn Coordinator>) {
+    let proxy = Proxy::to(redis.addresses()[0]).await;
+    let store = connect(&format!("{}/?{options}", redis.url_via(&[proxy.address()], ""))).await;
+    (proxy, store)
+}
+
+fn sessions(store: &Arc<dyn Coordinator>, ttl: Duration) -> Sessions {
+    Sessions::new(store, SessionOptions::new(ttl)).expect("such sessions are possible")
+}
+
+async fn held(store: &Arc<dyn Coordinator>, sessions: &Sessions) -> Guard {
+    Mutex::new(store, sessions, "m").expect("a name").lock().await.expect("it is free")
+}
+
+fn key(text: &str) -> Key {
+    Key::new(text).expect("a key")
+}
+
+/// Fails when it takes too long.
+async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+}

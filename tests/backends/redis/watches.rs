@@ -1,0 +1,173 @@
+//! Watches over broken connections, dropped history and emptied stores.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use libtest_mimic::Trial;
+use quorate::kv::{
+    Coordinator, ErrorKind, Event, Result, Scope, SessionStore, Store, StoreExt, Txn, WatchStore,
+};
+
+use super::{SHORT, connect, key, soon, start, through, trial};
+use crate::proxy::Proxy;
+use crate::servers::redis::Redis;
+use crate::servers::{Cluster as _, until};
+
+pub(super) fn trials() -> Vec<Trial> {
+    vec![
+        trial("a_broken_watch_is_resumed_where_it_was", resumed),
+        trial("a_watch_whose_history_was_dropped_begins_anew", trimmed),
+        trial("large_values_keep_the_stream_small", large),
+        trial("a_watch_begins_anew_on_a_wiped_store", wiped),
+        trial("all_watches_share_one_read", shared),
+        trial("the_dead_are_told_though_nobody_comes_by", buried),
+    ]
+}
+
+type Watch = BoxStream<'static, Result<Event>>;
+
+/// A watch of `p` through a proxy that has told its first snapshot and is on the stream.
+async fn watching(redis: &Redis) -> (Proxy, Arc<dyn Coordinator>, Watch) {
+    let (proxy, store) = through(redis, "").await;
+    let mut watch = store.watch(Scope::Prefix(key("p")));
+    assert!(matches!(told(&mut watch).await, Ok(Event::Snapshot(_))));
+    store.put("p/first", "1").await.expect("it is put");
+    assert!(matches!(told(&mut watch).await, Ok(Event::Put(_))));
+    (proxy, store, watch)
+}
+
+async fn told(watch: &mut Watch) -> Result<Event> {
+    soon("the watch tells", watch.next()).await.expect("it goes on")
+}
+
+/// The next event but errors.
+async fn event(watch: &mut Watch) -> Event {
+    loop {
+        if let Ok(event) = told(watch).await {
+            return event;
+        }
+    }
+}
+
+async fn resumed() {
+    let redis = start().await;
+    let (proxy, _store, mut watch) = watching(&redis).await;
+    let direct = connect(&redis.url("")).await;
+    for round in 0..3 {
+        proxy.cut();
+        direct.put("p/a", format!("{round}")).await.expect("it is put");
+        direct.delete("p/a").await.expect("it is deleted");
+        let event = told(&mut watch).await;
+        assert!(matches!(&event, Ok(Event::Put(entry)) if entry.value == format!("{round}")), "{event:?}");
+        assert_eq!(told(&mut watch).await.ok(), Some(Event::Delete(key("p/a"))));
+    }
+}
+
+async fn trimmed() {
+    let redis = start().await;
+    let (proxy, _store, mut watch) = watching(&redis).await;
+    let direct = connect(&redis.url("")).await;
+    proxy.refuse();
+    direct.put("p/a", "1").await.expect("it is put");
+    redis.cli(&["XTRIM", "{quorate}:w", "MAXLEN", "0"]).await.expect("it is trimmed");
+    direct.put("p/b", "1").await.expect("it is put");
+    proxy.heal();
+    let Event::Snapshot(entries) = event(&mut watch).await else { panic!("a change before a snapshot") };
+    assert_eq!(entries.len(), 3);
+}
+
+async fn large() {
+    const COUNT: usize = 40;
+    let redis = start().await;
+    let store = connect(&redis.url("")).await;
+    let mut watch = store.watch(Scope::Prefix(key("p")));
+    assert!(matches!(told(&mut watch).await, Ok(Event::Snapshot(_))));
+    let large = vec![7; store.limits().max_value];
+    for _ in 0..COUNT {
+        store.put("p/large", large.clone()).await.expect("it is put");
+    }
+    let kept: usize =
+        redis.cli(&["XLEN", "{quorate}:w"]).await.expect("it answers").parse().expect("a number");
+    assert!(kept <= 16, "{kept} changes of a megabyte each");
+    store.put("p/last", "1").await.expect("it is put");
+    soon("the last is told", async {
+        loop {
+            match event(&mut watch).await {
+                Event::Snapshot(entries) if entries.len() == 2 => return,
+                Event::Put(entry) if entry.key == key("p/last") => return,
+                _ => {}
+            }
+        }
+    })
+    .await;
+}
+
+async fn wiped() {
+    let mut redis = start().await;
+    let store = connect(&redis.url("")).await;
+    let mut watch = store.watch(Scope::Prefix(key("p")));
+    assert!(matches!(told(&mut watch).await, Ok(Event::Snapshot(_))));
+    store.put("p/a", "1").await.expect("it is put");
+    assert!(matches!(told(&mut watch).await, Ok(Event::Put(_))));
+    redis.wipe().await;
+    let mut regressed = false;
+    soon("it begins anew", async {
+        loop {
+            match told(&mut watch).await {
+                Ok(Event::Snapshot(entries)) if entries.is_empty() => return,
+                Err(error) => regressed |= error.kind() == ErrorKind::FenceRegression,
+                Ok(_) => {}
+            }
+        }
+    })
+    .await;
+    assert!(regressed, "what was lost is not lost in silence");
+    soon("a put succeeds", async { while store.put("p/b", "1").await.is_err() {} }).await;
+    assert!(matches!(event(&mut watch).await, Event::Put(entry) if entry.key == key("p/b")));
+}
+
+async fn shared() {
+    let redis = start().await;
+    let store = connect(&redis.url("")).await;
+    let mut watches: Vec<_> = (0..50).map(|_| store.watch(Scope::Prefix(key("p")))).collect();
+    for watch in &mut watches {
+        assert!(matches!(told(watch).await, Ok(Event::Snapshot(_))));
+    }
+    store.put("p/a", "1").await.expect("it is put");
+    for watch in &mut watches {
+        assert!(matches!(told(watch).await, Ok(Event::Put(_))));
+    }
+    // One for requests, one that waits, and the one that asks.
+    let clients = || async { redis.cli(&["CLIENT", "LIST"]).await.expect("it answers").lines().count() };
+    assert_eq!(clients().await, 3);
+    drop(watches);
+    until("nobody waits any more", super::PATIENCE, async || match clients().await {
+        2 => Ok(()),
+        more => Err(format!("{more} clients")),
+    })
+    .await;
+}
+
+async fn buried() {
+    let redis = start().await;
+    let (store, other) = (connect(&redis.url("")).await, connect(&redis.url("")).await);
+    let mut watch = store.watch(Scope::Prefix(key("p")));
+    assert!(matches!(told(&mut watch).await, Ok(Event::Snapshot(_))));
+    let session = other.grant(SHORT).await.expect("it grants").id;
+    let txn = (0..100).fold(Txn::new(), |txn, nth| txn.put_bound(&key(&format!("p/{nth}")), "1", &session));
+    let granted = tokio::time::Instant::now();
+    other.commit(txn).await.expect("it is put").applied().expect("nothing is checked");
+    drop(other);
+    let (mut put, mut gone) = (0, 0);
+    while gone < 100 {
+        match told(&mut watch).await {
+            Ok(Event::Put(_)) => put += 1,
+            Ok(Event::Delete(_)) => gone += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    let slack = store.limits().expiry_slack(SHORT);
+    assert!(granted.elapsed() < SHORT + slack, "told after {:?}", granted.elapsed());
+    assert_eq!(put, 100);
+}

@@ -1,0 +1,10 @@
+//! Redis as a subject: one server, open to all and with TLS, certificates and users.
+
+use libtest_mimic::Trial;
+
+use crate::real;
+use crate::servers::redis::Version::V7_0;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    real::trials(&[(V7_0, 1, false), (V7_0, 1, true)], &[])
+}
