@@ -19,8 +19,8 @@ use libtest_mimic::{Arguments, Trial};
 fn main() -> ExitCode {
     let trials: Vec<Trial> = Vec::new();
     #[cfg(feature = "etcd")]
-    let trials = trials.into_iter().chain(etcd::trials()).collect();
+    let trials: Vec<Trial> = trials.into_iter().chain(etcd::trials()).collect();
     #[cfg(feature = "redis")]
-    let trials = trials.into_iter().chain(redis::trials()).collect();
+    let trials: Vec<Trial> = trials.into_iter().chain(redis::trials()).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

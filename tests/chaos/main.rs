@@ -58,9 +58,9 @@ fn main() -> ExitCode {
         _ => {
             let trials = judged::trials();
             #[cfg(feature = "etcd")]
-            let trials = trials.into_iter().chain([short::<servers::etcd::Version>()]).collect();
+            let trials: Vec<Trial> = trials.into_iter().chain([short::<servers::etcd::Version>()]).collect();
             #[cfg(feature = "redis")]
-            let trials = trials.into_iter().chain([short::<servers::redis::Version>()]).collect();
+            let trials: Vec<Trial> = trials.into_iter().chain([short::<servers::redis::Version>()]).collect();
             libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
         }
     }
