@@ -164,9 +164,9 @@ async fn lost() {
     for nth in 1..=4 {
         for reply in [false, true] {
             if reply {
-                proxy.cut_before_reply(nth)
+                proxy.cut_before_reply(nth);
             } else {
-                proxy.cut_before_request(nth)
+                proxy.cut_before_request(nth);
             }
             let guard = soon("it is locked", mutex.lock()).await.expect("it is free");
             proxy.heal();
