@@ -3,6 +3,7 @@
 #![expect(clippy::async_yields_async, reason = "the future is made here, and polled and dropped elsewhere")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::*;
@@ -10,7 +11,7 @@ use crate::backends::Memory;
 use crate::kv::chaos::{Chaos, ChaosControl, Fault};
 use crate::kv::counting::{Counting, Operation};
 use crate::kv::dropping::{at_every_await, empties};
-use crate::kv::{Consistency, Queue, SessionOptions, SessionState, Sessions, Store, Txn};
+use crate::kv::{Consistency, Fence, Queue, SessionOptions, SessionState, Sessions, Store, Txn};
 
 const TTL: Duration = Duration::from_secs(10);
 /// Well inside the ttl: what is left is removed, not expired.
@@ -38,6 +39,19 @@ fn fixture() -> Fixture {
 }
 
 impl Fixture {
+    /// An operator deletes all places, and the next gets the lock: whoever is still on its word must not be granted it.
+    async fn pass_by(&self, granted: &AtomicBool) -> Fence {
+        for place in self.memory.list(self.queue.key(), Consistency::Linearizable).await.unwrap() {
+            assert!(self.memory.commit(Txn::new().delete(&place.key)).await.unwrap().is_applied());
+        }
+        let guard = self.mutex.clone().lock().await.unwrap();
+        tokio::time::sleep(2 * SOON).await;
+        assert!(!granted.load(Ordering::Relaxed), "granted on the word of an answer that was out of date");
+        let fence = guard.fence();
+        guard.release().await;
+        fence
+    }
+
     async fn nothing_left(&self, what: &str) {
         empties(&self.memory, self.queue.key(), SOON, what).await;
         let state = self.sessions.state();
@@ -160,31 +174,22 @@ async fn an_answer_that_was_overtaken_on_its_way_grants_nothing() {
     fixture.control.next(Operation::Enter, delay);
     fixture.control.pass(Operation::Enter, 2); // The overtaker, and the slow one again.
     fixture.control.next(Operation::Enter, delay);
-    let granted = std::cell::Cell::new(false);
+    let granted = AtomicBool::new(false);
     let overtake = async || {
-        // The place of the slow one is deleted by an operator, and the lock given to the next.
         while fixture.mutex.holders().await.unwrap().is_empty() {
             tokio::time::sleep(SOON / 10).await;
         }
-        for place in fixture.memory.list(fixture.queue.key(), Consistency::Linearizable).await.unwrap() {
-            assert!(fixture.memory.commit(Txn::new().delete(&place.key)).await.unwrap().is_applied());
-        }
-        let guard = fixture.mutex.clone().lock().await.unwrap();
-        tokio::time::sleep(2 * SOON).await;
-        assert!(!granted.get(), "granted on the word of an answer that was out of date");
-        let fence = guard.fence();
-        guard.release().await;
-        fence
+        fixture.pass_by(&granted).await
     };
     let late = async {
         let guard = fixture.mutex.lock().await.unwrap();
-        granted.set(true);
+        granted.store(true, Ordering::Relaxed);
         guard
     };
     let (late, fence) = tokio::join!(late, overtake());
     assert!(late.fence() > fence);
     late.release().await;
-    granted.set(false);
+    granted.store(false, Ordering::Relaxed);
     let (tried, _) = tokio::join!(async { fixture.mutex.try_lock().await.unwrap() }, overtake());
     assert!(tried.is_none());
     assert_eq!(fixture.control.struck().len(), 2);
@@ -196,10 +201,10 @@ async fn a_look_that_was_overtaken_on_its_way_grants_nothing() {
     let fixture = fixture();
     let held = fixture.other.lock().await.unwrap();
     fixture.control.next(Operation::Ahead, Fault::Delay { before: Duration::ZERO, after: SOON });
-    let granted = std::cell::Cell::new(false);
+    let granted = AtomicBool::new(false);
     let waiter = async {
         let guard = fixture.mutex.lock().await.unwrap();
-        granted.set(true);
+        granted.store(true, Ordering::Relaxed);
         guard
     };
     let overtake = async {
@@ -207,17 +212,9 @@ async fn a_look_that_was_overtaken_on_its_way_grants_nothing() {
             tokio::time::sleep(SOON / 10).await;
         }
         held.release().await;
-        // The waiter has looked, and its answer is on its way. Now its place is deleted, and the lock given to the next.
+        // The waiter has looked, and its answer is on its way.
         tokio::time::sleep(SOON / 10).await;
-        for place in fixture.memory.list(fixture.queue.key(), Consistency::Linearizable).await.unwrap() {
-            assert!(fixture.memory.commit(Txn::new().delete(&place.key)).await.unwrap().is_applied());
-        }
-        let guard = fixture.mutex.clone().lock().await.unwrap();
-        tokio::time::sleep(2 * SOON).await;
-        assert!(!granted.get(), "granted on the word of an answer that was out of date");
-        let fence = guard.fence();
-        guard.release().await;
-        fence
+        fixture.pass_by(&granted).await
     };
     let (late, fence) = tokio::join!(waiter, overtake);
     assert!(late.fence() > fence);

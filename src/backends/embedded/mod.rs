@@ -240,32 +240,6 @@ impl Handle {
     }
 }
 
-impl Embedded {
-    async fn read<T, F>(&self, operation: &'static str, work: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Tables<'_>) -> std::result::Result<T, Fault> + Send + 'static,
-    {
-        self.0.call(Kind::Read, operation, work).await
-    }
-
-    async fn write<T, F>(&self, operation: &'static str, work: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Tables<'_>) -> std::result::Result<T, Fault> + Send + 'static,
-    {
-        self.0.call(Kind::Write, operation, work).await
-    }
-
-    async fn change_session<T, F>(&self, operation: &'static str, work: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&Tables<'_>) -> std::result::Result<T, Fault> + Send + 'static,
-    {
-        self.0.call(Kind::Session, operation, work).await
-    }
-}
-
 #[async_trait]
 impl Store for Embedded {
     fn limits(&self) -> Limits {
@@ -277,18 +251,21 @@ impl Store for Embedded {
 
     async fn get(&self, key: &Key, _: Consistency) -> Result<Option<Entry>> {
         let own = key.clone();
-        self.read("get", move |tables| tables.get(&own)).await.map_err(|error| error.on(key))
+        self.0.call(Kind::Read, "get", move |tables| tables.get(&own)).await.map_err(|error| error.on(key))
     }
 
     async fn list(&self, prefix: &Key, _: Consistency) -> Result<Vec<Entry>> {
         let scope = Scope::Prefix(prefix.clone());
-        self.read("list", move |tables| tables.covered(&scope)).await.map_err(|error| error.on(prefix))
+        self.0
+            .call(Kind::Read, "list", move |tables| tables.covered(&scope))
+            .await
+            .map_err(|error| error.on(prefix))
     }
 
     async fn commit(&self, txn: Txn) -> Result<Write> {
         txn.validate(&self.limits())?;
         let subject = txn.subject().cloned();
-        let written = self.write("commit", move |tables| tables.commit(&txn)).await;
+        let written = self.0.call(Kind::Write, "commit", move |tables| tables.commit(&txn)).await;
         written.map_err(|error| match &subject {
             Some(key) => error.on(key),
             None => error,
@@ -297,7 +274,8 @@ impl Store for Embedded {
 
     async fn delete_prefix(&self, prefix: &Key) -> Result<u64> {
         let own = prefix.clone();
-        let deleted = self.write("delete_prefix", move |tables| tables.delete_prefix(&own)).await;
+        let deleted =
+            self.0.call(Kind::Write, "delete_prefix", move |tables| tables.delete_prefix(&own)).await;
         deleted.map_err(|error| error.on(prefix))
     }
 }
@@ -307,18 +285,18 @@ impl SessionStore for Embedded {
     async fn grant(&self, ttl: Duration) -> Result<Grant> {
         self.limits().check_ttl(ttl)?;
         let nonce = self.0.random.nonce();
-        let id = self.change_session("grant", move |tables| tables.grant(nonce, ttl)).await?;
+        let id = self.0.call(Kind::Session, "grant", move |tables| tables.grant(nonce, ttl)).await?;
         Ok(Grant { id, ttl })
     }
 
     async fn renew(&self, session: &SessionId) -> Result<Renewal> {
         let session = session.clone();
-        self.change_session("renew", move |tables| tables.renew(&session)).await
+        self.0.call(Kind::Session, "renew", move |tables| tables.renew(&session)).await
     }
 
     async fn revoke(&self, session: &SessionId) -> Result<()> {
         let session = session.clone();
-        self.change_session("revoke", move |tables| tables.revoke(&session)).await
+        self.0.call(Kind::Session, "revoke", move |tables| tables.revoke(&session)).await
     }
 }
 
@@ -342,7 +320,7 @@ impl QueueStore for Embedded {
         let key = queue.place_key(session, ticket)?;
         Txn::new().put(&key, value.clone()).validate(&self.limits())?;
         let place = (queue.clone(), key.clone(), session.clone());
-        let entered = self.write("enter", move |tables| {
+        let entered = self.0.call(Kind::Write, "enter", move |tables| {
             let (queue, key, session) = place;
             let fence = tables.enter(&key, &value, &session)?;
             Ok((fence, tables.ahead(&queue, fence, limit)?))
@@ -354,7 +332,7 @@ impl QueueStore for Embedded {
 
     async fn ahead(&self, place: &Place, limit: usize) -> Result<Option<Vec<PlaceRef>>> {
         let own = place.clone();
-        let ahead = self.read("ahead", move |tables| {
+        let ahead = self.0.call(Kind::Read, "ahead", move |tables| {
             if tables.stands(&own)? { tables.ahead(&own.queue, own.fence, limit).map(Some) } else { Ok(None) }
         });
         ahead.await.map_err(|error| error.on(place.queue.key()))

@@ -379,7 +379,7 @@ async fn a_started_request_that_is_late_is_of_unknown_outcome() {
     let store = Embedded::open_within(&path, SHORT).await.unwrap();
     let (go_on, blocked) = sync_channel::<()>(0);
     let txn = Txn::new().put(&key("a"), "1");
-    let late = store.write("commit", move |tables| {
+    let late = store.0.call(Kind::Write, "commit", move |tables| {
         blocked.recv().unwrap();
         tables.commit(&txn)
     });
@@ -460,7 +460,7 @@ async fn nobody_waits_for_a_thread_that_died() {
     let mut watch = store.watch(Scope::Key(key("a")));
     assert!(next(&mut watch).await.is_ok());
     let died = |error: Error| error.kind() == ErrorKind::Internal && error.to_string().contains("has died");
-    let error = store.write::<(), _>("commit", |_| panic!("on purpose")).await.unwrap_err();
+    let error = store.0.call::<(), _>(Kind::Write, "commit", |_| panic!("on purpose")).await.unwrap_err();
     assert_eq!(error.outcome(), Outcome::Unknown);
     assert!(died(error));
     let error = store.put("a", "1").await.unwrap_err();
