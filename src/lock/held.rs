@@ -214,7 +214,7 @@ impl<S: Coordinator + ?Sized> Held<S> {
         match self.store.renew(core.id()).await {
             Ok(Renewal::Lost) => core.lose(LossReason::Revoked),
             Err(error) if error.kind() == ErrorKind::FenceRegression => {
-                core.lose(LossReason::FenceRegression)
+                core.lose(LossReason::FenceRegression);
             }
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! Redis as a subject: one server, open to all and with TLS, certificates and users.
+//! Redis as a subject: one server, open to all and with TLS, certificates and users; and a cluster, while nothing fails over.
 
 use libtest_mimic::Trial;
 
@@ -6,5 +6,5 @@ use crate::real;
 use crate::servers::redis::Version::V7_0;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    real::trials(&[(V7_0, 1, false), (V7_0, 1, true)], &[])
+    real::trials(&[(V7_0, 1, false), (V7_0, 1, true), (V7_0, 3, false)], &[(V7_0, 3, true)])
 }

@@ -1,6 +1,7 @@
 //! Finding the primary: the one server, the one that sentinels name, or the node of a cluster that has our slot.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::timeout;
 
@@ -22,7 +23,7 @@ struct Inner {
     user: Credentials,
     sentinel_user: Credentials,
     database: i64,
-    connect: std::time::Duration,
+    connect: Duration,
     state: Mutex<State>,
 }
 
@@ -57,8 +58,7 @@ impl Finder {
     /// A connection to the primary.
     pub(super) async fn connect(&self) -> Result<Connection, Fault> {
         let address = match &self.0.kind {
-            Kind::One => self.name(),
-            Kind::Cluster => self.name(),
+            Kind::One | Kind::Cluster => self.name(),
             Kind::Sentinel(name) => self.ask_sentinels(name).await?,
         };
         let opened = self.open(address.clone(), &self.0.user, self.0.database).await;
@@ -71,13 +71,10 @@ impl Finder {
 
     async fn open(&self, address: String, user: &Credentials, database: i64) -> Result<Connection, Fault> {
         let opening = Connection::open(&self.0.way, address.clone(), user, database);
-        match timeout(self.0.connect, opening).await {
-            Ok(opened) => opened,
-            Err(_) => {
-                let Fault { error, cure } = Fault::silent(&address, false);
-                Err(Fault { error: error.because(self.0.way.hint), cure })
-            }
-        }
+        timeout(self.0.connect, opening).await.unwrap_or_else(|_| {
+            let Fault { error, cure } = Fault::silent(&address, false);
+            Err(Fault { error: error.because(self.0.way.hint), cure })
+        })
     }
 
     /// Each sentinel once, until one knows the primary.

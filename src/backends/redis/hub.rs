@@ -132,7 +132,7 @@ impl Reader {
             drop(read);
             let found = found.unwrap_or_else(|_| Err(Fault::silent(&connection.address, true)));
             match found.and_then(|found| found.map(told).transpose()).map_err(|fault| fault.error)? {
-                Some(told) => told.into_iter().for_each(|told| self.tell(told)),
+                Some(told) => told.iter().for_each(|told| self.tell(told)),
                 // All is quiet. An emptied store is, too.
                 None => self.tick().await?,
             }
@@ -161,7 +161,7 @@ impl Reader {
         Ok(())
     }
 
-    fn tell(&mut self, told: Told) {
+    fn tell(&mut self, told: &Told) {
         if told.revision <= self.last {
             return;
         }

@@ -55,14 +55,12 @@ impl Way {
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
         let Some((connector, name)) = &self.tls else { return Ok(Box::new(tcp)) };
-        let name = match name {
-            Some(name) => name.clone(),
-            None => {
-                let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-                let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-                ServerName::try_from(host).map_err(io::Error::other)?
-            }
+        let named = |host: &str| {
+            let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+            ServerName::try_from(host).map_err(io::Error::other)
         };
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let name = name.clone().map_or_else(|| named(host), Ok)?;
         Ok(Box::new(connector.connect(name, tcp).await?))
     }
 }

@@ -7,7 +7,7 @@ use super::reply::{array, entry, number, odd};
 use super::scripts::{COMMIT, DELETE_PREFIX, GET, LIST};
 use super::servers::{Kind, Servers};
 use super::{BACKEND, lost};
-use crate::kv::{Check, Entry, Fence, Key, Rejection, Result, Scope, Txn, Version, Write};
+use crate::kv::{Check, Entry, Fence, Key, Rejection, Result, Scope, SessionId, Txn, Version, Write};
 
 /// Commits, in one script.
 pub(super) async fn commit(servers: &Servers, txn: &Txn) -> Result<Write> {
@@ -26,7 +26,7 @@ pub(super) async fn commit(servers: &Servers, txn: &Txn) -> Result<Write> {
 /// What the script is told, in its order.
 fn arguments(txn: &Txn) -> Vec<Vec<u8>> {
     let text = |text: &str| text.as_bytes().to_vec();
-    let session = txn.session().map(|session| session.as_str()).unwrap_or_default();
+    let session = txn.session().map_or("", SessionId::as_str);
     let mut all = vec![text(session)];
     all.extend(
         [txn.checks().len(), txn.puts().len(), txn.deletes().len()].map(|count| text(&count.to_string())),

@@ -14,6 +14,7 @@ pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial("a_restart_with_its_data_costs_no_lock", restarted),
         trial("a_wiped_store_is_noticed", wiped),
+        trial("an_older_copy_is_noticed", restored),
         trial("a_stopped_server_costs_no_lock_that_it_wakes_in_time_for", stopped),
         trial("a_blocked_runtime_costs_no_lease_that_is_renewed_elsewhere", blocked),
         trial("a_holder_that_is_cut_off_lets_go_first", partitioned),
@@ -61,6 +62,40 @@ async fn wiped() {
         }
     });
     assert!(again.await.fence() > guard.fence());
+}
+
+async fn restored() {
+    let mut redis = start().await;
+    let store = connect(&redis.url("")).await;
+    let ours = sessions(&store, SHORT * 3);
+    ours.current().await.expect("a session that stands in the copy");
+    let (logs, copy) = (redis.log_directory(), redis.log_directory().with_extension("copy"));
+    redis.kill(0);
+    copy_files(&logs, &copy);
+    redis.restart(0).await;
+    let mutex = Mutex::new(&store, &ours, "m").expect("a name");
+    let guard = mutex.lock().await.expect("it is free");
+    redis.kill(0);
+    // As after a failover to a replica that had not heard of the lock.
+    copy_files(&copy, &logs);
+    redis.restart(0).await;
+    assert_eq!(soon("the loss is noticed", guard.lost()).await, LossReason::FenceRegression);
+    let again = soon("it is locked again", async {
+        loop {
+            if let Ok(guard) = mutex.lock().await {
+                return guard;
+            }
+        }
+    });
+    assert!(again.await.fence() > guard.fence());
+}
+
+fn copy_files(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).expect("the directory is made");
+    for file in std::fs::read_dir(from).expect("it is read") {
+        let file = file.expect("a file");
+        std::fs::copy(file.path(), to.join(file.file_name())).expect("it is copied");
+    }
 }
 
 async fn stopped() {
@@ -129,9 +164,9 @@ async fn lost() {
     for nth in 1..=4 {
         for reply in [false, true] {
             if reply {
-                proxy.cut_before_reply(nth)
+                proxy.cut_before_reply(nth);
             } else {
-                proxy.cut_before_request(nth)
+                proxy.cut_before_request(nth);
             }
             let guard = soon("it is locked", mutex.lock()).await.expect("it is free");
             proxy.heal();

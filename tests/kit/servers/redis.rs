@@ -1,4 +1,4 @@
-//! A Redis, and the real `redis-cli`.
+//! A Redis, alone or as a cluster of three primaries and more, and the real `redis-cli`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,6 @@ impl Release for Version {
     }
 
     fn prepare(options: Options) -> Redis {
-        assert_eq!(options.members, 1, "one server is a store");
         let programs = options.version.programs();
         let members = Members::new(Self::SERVER, options.members);
         let certificates = options.tls.then(|| Certificates::new(&members.site().join("certificates")));
@@ -154,11 +153,21 @@ impl Redis {
                 files.into_iter().flat_map(|(name, file)| [name.to_owned(), file.display().to_string()]),
             );
         }
+        if self.is_cluster() {
+            let bus = member.peers[0].port().to_string();
+            let cluster =
+                ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"];
+            arguments.extend(cluster.map(str::to_owned));
+        }
         if self.options.auth {
             arguments.extend(["--aclfile".to_owned(), self.write_users().display().to_string()]);
         }
         arguments.extend(self.options.flags.iter().cloned());
         arguments
+    }
+
+    fn is_cluster(&self) -> bool {
+        self.options.members > 1
     }
 
     fn write_users(&self) -> PathBuf {
@@ -196,9 +205,18 @@ impl Cluster for Redis {
         } else {
             String::new()
         };
-        let scheme = if self.options.tls { "rediss" } else { "redis" };
+        let scheme = match (self.is_cluster(), self.options.tls) {
+            (true, _) => "redis+cluster",
+            (false, true) => "rediss",
+            (false, false) => "redis",
+        };
         let hosts = addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
-        format!("{scheme}://{user}{hosts}{}", url_rest(namespace, self.certificates()))
+        let url = format!("{scheme}://{user}{hosts}{}", url_rest(namespace, self.certificates()));
+        match (self.is_cluster(), self.options.tls) {
+            (false, _) => url,
+            (true, false) => url + "?unsafe_failover=ack",
+            (true, true) => url + "&unsafe_failover=ack&tls=true",
+        }
     }
 
     fn program(&self, member: &Member) -> (PathBuf, Vec<String>) {
@@ -211,9 +229,25 @@ impl Cluster for Redis {
 
     async fn serve(&self, members: &[SocketAddr]) -> Result<(), String> {
         for member in members {
-            self.cli_via(*member, &["SET", "ready", "yes"]).await?;
+            if !self.is_cluster() {
+                self.cli_via(*member, &["SET", "ready", "yes"]).await?;
+                continue;
+            }
+            let info = self.cli_via(*member, &["CLUSTER", "INFO"]).await?;
+            if self.members.are_furnished() && !info.starts_with("cluster_state:ok") {
+                return Err(info);
+            }
         }
         Ok(())
+    }
+
+    async fn furnish(&mut self) {
+        if self.is_cluster() {
+            let members: Vec<_> = self.addresses().iter().map(SocketAddr::to_string).collect();
+            let members: Vec<_> = members.iter().map(String::as_str).collect();
+            let create = [&["--cluster", "create"], &*members, &["--cluster-yes"]].concat();
+            self.cli(&create).await.expect("the cluster is made");
+        }
     }
 
     async fn leads(&self, member: SocketAddr) -> Result<(), String> {
