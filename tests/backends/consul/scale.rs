@@ -10,6 +10,7 @@ use quorate::discovery::{Instance, Registrar};
 use quorate::kv::{Coordinator, Event, Key, Scope, StoreExt, WatchStore};
 use quorate::lock::Mutex;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::counted::{Counted, since};
 use super::{PATIENCE, connect, key, sessions, soon, trial};
@@ -115,9 +116,10 @@ async fn waiters(version: Version) {
         some => Err(format!("{some} wait")),
     })
     .await;
-    let before = counted.requests();
+    let (before, began) = (counted.requests(), Instant::now());
     held.release().await;
     let fences: Vec<_> = soon("all hold in turn", waiters.join_all()).await;
+    println!("{WAITING} waiters held in turn within {:?}", began.elapsed());
     assert_eq!(fences.iter().collect::<BTreeSet<_>>().len(), WAITING);
     let cost = since(&before, counted.requests());
     let requests: u64 = cost.values().sum();
