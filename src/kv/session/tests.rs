@@ -4,7 +4,10 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::backends::Memory;
-use crate::kv::{StoreExt, SystemClock};
+use crate::kv::{
+    Consistency, Entry, ErrorKind, Grant, Key, Limits, Outcome, Renewal, Store, StoreExt, SystemClock, Txn,
+    Write,
+};
 
 const TTL: Duration = Duration::from_secs(10);
 
@@ -99,6 +102,51 @@ async fn what_the_store_ended_is_revoked() {
     let session = open(&store).await;
     store.end_session(session.id());
     assert_eq!(session.lost().await, LossReason::Revoked);
+}
+
+/// A store that came back without what it knew, and says so to whoever renews.
+#[derive(Debug)]
+struct Forgetful(Memory);
+
+#[async_trait]
+impl Store for Forgetful {
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+    async fn get(&self, key: &Key, read: Consistency) -> Result<Option<Entry>> {
+        self.0.get(key, read).await
+    }
+    async fn list(&self, prefix: &Key, read: Consistency) -> Result<Vec<Entry>> {
+        self.0.list(prefix, read).await
+    }
+    async fn commit(&self, txn: Txn) -> Result<Write> {
+        self.0.commit(txn).await
+    }
+    async fn delete_prefix(&self, prefix: &Key) -> Result<u64> {
+        self.0.delete_prefix(prefix).await
+    }
+}
+
+#[async_trait]
+impl SessionStore for Forgetful {
+    async fn grant(&self, ttl: Duration) -> Result<Grant> {
+        self.0.grant(ttl).await
+    }
+    async fn renew(&self, _: &SessionId) -> Result<Renewal> {
+        Err(Error::new(ErrorKind::FenceRegression, Outcome::NotApplied, "another life"))
+    }
+    async fn revoke(&self, session: &SessionId) -> Result<()> {
+        self.0.revoke(session).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_lost_its_data_ends_it_at_once() {
+    let store = Arc::new(Forgetful(Memory::new()));
+    let session = Session::open(&store, SessionOptions::new(TTL)).await.unwrap();
+    let before = session.core().clock().now();
+    assert_eq!(session.lost().await, LossReason::FenceRegression);
+    assert!(session.core().clock().now().since(before) < TTL / 2, "with the first renewal");
 }
 
 #[tokio::test(start_paused = true)]
