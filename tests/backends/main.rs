@@ -1,6 +1,11 @@
 //! Each store on its real server: what goes wrong there, and that its native clients get along with ours.
 #![expect(clippy::expect_used, clippy::panic, reason = "a test program: it fails by panicking")]
 
+#[cfg_attr(
+    not(any(feature = "consul", feature = "etcd", feature = "redis", feature = "zookeeper")),
+    allow(dead_code, reason = "without the feature of a server there are no trials")
+)]
+mod common;
 #[cfg(feature = "consul")]
 mod consul;
 #[cfg(feature = "etcd")]

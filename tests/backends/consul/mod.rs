@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use quorate::connect::Schemes;
-use quorate::kv::{Coordinator, Key, SessionOptions, Sessions};
+use quorate::kv::{Coordinator, SessionOptions, Sessions};
 
+use crate::common::{self, connect, key, within};
 use crate::servers::Release as _;
 use crate::servers::consul::Version;
 
@@ -45,30 +45,14 @@ fn trial<F: Future<Output = ()>>(
     name: &str,
     test: impl FnOnce(Version) -> F + Send + 'static,
 ) -> Trial {
-    Trial::test(format!("consul::{}::{name}", version.name()), move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(test(version));
-        Ok(())
-    })
-}
-
-async fn connect(url: &str) -> Arc<dyn Coordinator> {
-    Schemes::default().connect(url).await.expect("it lets us in")
+    common::trial(format!("consul::{}::{name}", version.name()), move || test(version))
 }
 
 fn sessions(store: &Arc<dyn Coordinator>) -> Sessions {
     Sessions::new(store, SessionOptions::new(TTL)).expect("such sessions are possible")
 }
 
-fn key(text: &str) -> Key {
-    Key::new(text).expect("a key")
-}
-
 /// Fails when it takes too long.
 async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     within(what, PATIENCE, future).await
-}
-
-async fn within<F: Future>(what: &str, patience: Duration, future: F) -> F::Output {
-    tokio::time::timeout(patience, future).await.unwrap_or_else(|_| panic!("{what}: not within {patience:?}"))
 }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use quorate::connect::Schemes;
-use quorate::kv::{Coordinator, Key, SessionOptions, Sessions};
+use quorate::kv::{Coordinator, SessionOptions, Sessions};
 use quorate::lock::{Guard, Mutex};
 
+use crate::common::{self, connect, key, within};
 use crate::proxy::Proxy;
 use crate::servers::redis::{Options, Redis, Version};
 use crate::servers::{Cluster as _, Release as _};
@@ -34,19 +34,11 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) -> Trial {
-    Trial::test(format!("redis::{}::{name}", Version::usual().name()), move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(test());
-        Ok(())
-    })
+    common::trial(format!("redis::{}::{name}", Version::usual().name()), test)
 }
 
 async fn start() -> Redis {
     Options::new(Version::usual()).start().await
-}
-
-async fn connect(url: &str) -> Arc<dyn Coordinator> {
-    Schemes::default().connect(url).await.expect("it lets us in")
 }
 
 /// A client of its own, and the proxy that it goes through.
@@ -64,11 +56,7 @@ async fn held(store: &Arc<dyn Coordinator>, sessions: &Sessions) -> Guard {
     Mutex::new(store, sessions, "m").expect("a name").lock().await.expect("it is free")
 }
 
-fn key(text: &str) -> Key {
-    Key::new(text).expect("a key")
-}
-
 /// Fails when it takes too long.
 async fn soon<F: Future>(what: &str, future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+    within(what, PATIENCE, future).await
 }

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use quorate::connect::Schemes;
-use quorate::kv::{Coordinator, Key, SessionOptions, Sessions};
+use quorate::kv::{Coordinator, SessionOptions, Sessions};
 use quorate::lock::{Guard, Mutex};
 
+use crate::common::{self, connect, key, within};
 use crate::proxy::Proxy;
 use crate::servers::zookeeper::{Version, ZooKeeper};
 use crate::servers::{Cluster as _, Release as _};
@@ -52,15 +52,7 @@ fn trial<F: Future<Output = ()>>(
     name: &str,
     test: impl FnOnce(Version) -> F + Send + 'static,
 ) -> Trial {
-    Trial::test(format!("zookeeper::{}::{name}", version.name()), move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(test(version));
-        Ok(())
-    })
-}
-
-async fn connect(url: &str) -> Arc<dyn Coordinator> {
-    Schemes::default().connect(url).await.expect("it lets us in")
+    common::trial(format!("zookeeper::{}::{name}", version.name()), move || test(version))
 }
 
 /// A store behind proxies of its own, one for each member.
@@ -79,11 +71,7 @@ async fn held(store: &Arc<dyn Coordinator>, sessions: &Sessions) -> Guard {
     Mutex::new(store, sessions, "m").expect("a name").lock().await.expect("it is free")
 }
 
-fn key(text: &str) -> Key {
-    Key::new(text).expect("a key")
-}
-
 /// Fails when it takes too long.
 async fn soon<F: Future>(what: &str, future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+    within(what, PATIENCE, future).await
 }
