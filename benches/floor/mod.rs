@@ -1,0 +1,87 @@
+//! The floors: each server's own operations, by hand, through the client that the field uses.
+//!
+//! A floor does the least work that has the same effect. It keeps no promise beside that: no deadline, no retry, no
+//! unknown outcome, and a failure ends the run.
+
+#[cfg(feature = "consul")]
+pub(crate) mod consul;
+#[cfg(feature = "etcd")]
+pub(crate) mod etcd;
+#[cfg(feature = "embedded")]
+pub(crate) mod file;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
+#[cfg(feature = "zookeeper")]
+pub(crate) mod zookeeper;
+#[cfg(feature = "zookeeper")]
+pub(crate) mod zookeeper_alike;
+
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// What is put everywhere: 64 bytes.
+pub(crate) const VALUE: Bytes =
+    Bytes::from_static(b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
+
+/// One item for each change of a key, once what stands there now has been read.
+pub(crate) type Changes = BoxStream<'static, ()>;
+
+#[async_trait]
+pub(crate) trait Floor: Send + Sync {
+    async fn put(&self, key: &str, value: Bytes);
+
+    /// The newest, and not what may be stale.
+    async fn get(&self, key: &str) -> Option<Bytes>;
+
+    async fn delete(&self, key: &str);
+
+    /// What tells this state of an entry from the next.
+    async fn state(&self, key: &str) -> i64;
+
+    /// Puts a value if the entry is in this state, and returns the next one.
+    async fn replace(&self, key: &str, state: i64, value: Bytes) -> i64;
+
+    /// Puts so many entries below a prefix.
+    async fn fill(&self, prefix: &str, count: usize);
+
+    /// How many entries are below it, all of which are read.
+    async fn list(&self, prefix: &str) -> usize;
+
+    /// Takes a lock that nobody wants, on a session that stands, and gives it back: two writes.
+    async fn lock_pair(&self, key: &str);
+
+    /// Watches a key as another client. Nothing where the server tells nobody.
+    async fn watch(&self, key: &str) -> Option<Changes>;
+
+    /// Binds so many entries to a new session, in batches, and ends it again; how many requests that may take at once
+    /// is the server's affair.
+    async fn register(&self, prefix: &str, count: usize);
+
+    /// How many requests the server has got so far, as it counts them; nothing where there is no server.
+    async fn requests(&self) -> Option<u64>;
+}
+
+/// What a server answers to these bytes until it closes the connection.
+async fn answer(server: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(server).await.expect("it listens");
+    stream.write_all(request.as_bytes()).await.expect("it is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("it is text");
+    answer
+}
+
+/// The sum of the counters in Prometheus' format that are called so.
+#[cfg(any(feature = "consul", feature = "etcd"))]
+async fn counted(server: SocketAddr, path: &str, is_counted: impl Fn(&str) -> bool) -> u64 {
+    let page = answer(server, &format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n")).await;
+    let count = |line: &str| {
+        let (name, count) = line.rsplit_once(' ')?;
+        is_counted(name).then(|| count.parse::<u64>().ok()).flatten()
+    };
+    page.lines().filter_map(count).sum()
+}

@@ -1,0 +1,153 @@
+//! Single operations on keys.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use quorate::Client;
+use quorate::kv::{Consistency, Key, StoreExt as _};
+
+use super::{Bar, Metric, Scale};
+use crate::arena::Arena;
+use crate::contest::{Contestant, Role, Work, abreast, timed};
+use crate::floor::{Floor, VALUE};
+
+const LISTED: usize = 1000;
+
+pub(super) fn metrics() -> Vec<Metric> {
+    macro_rules! metric {
+        ($name:literal, $unit:literal, $bar:expr, $both:ident) => {
+            Metric {
+                name: $name,
+                unit: $unit,
+                bar: $bar,
+                embedded: Bar::None,
+                rounds: 9,
+                contestants: |arena, scale| $both(arena, scale).boxed_local(),
+            }
+        };
+    }
+    vec![
+        metric!("put", "µs", Bar::AtMost(1.10), put),
+        metric!("get", "µs", Bar::AtMost(1.10), get),
+        metric!("cas", "µs", Bar::AtMost(1.10), cas),
+        metric!("list-1000", "µs", Bar::AtMost(1.15), list),
+        metric!("put-64", "op/s", Bar::AtLeast(0.90), puts),
+        metric!("get-64", "op/s", Bar::AtLeast(0.90), gets),
+    ]
+}
+
+/// Quorate, the floor, and the same requests by hand where they are others than the floor's, which then count.
+async fn all<Q: Work + 'static, F: Work + 'static>(
+    arena: &Arena,
+    ours: impl AsyncFnOnce(Client, Key) -> Q,
+    by_hand: impl AsyncFn(Arc<dyn Floor>) -> F,
+) -> Vec<Contestant> {
+    let client = arena.client(&arena.namespace()).await;
+    let ours = ours(client, Key::new("k").expect("a key")).await;
+    let mut all = vec![Contestant::new(Role::Quorate, "quorate", ours)];
+    let floor = by_hand(Arc::clone(&arena.floor)).await;
+    match &arena.alike {
+        None => all.push(Contestant::new(Role::Floor, "raw", floor)),
+        Some(alike) => {
+            all.push(Contestant::new(Role::Other, "raw", floor));
+            let alike = by_hand(Arc::clone(alike)).await;
+            all.push(Contestant::new(Role::Floor, "same requests", alike));
+        }
+    }
+    all
+}
+
+async fn put(arena: &Arena, scale: Scale) -> Vec<Contestant> {
+    let operations = scale.of(300);
+    let ours = async |client: Client, key: Key| {
+        timed(operations, async move || {
+            client.kv().put(key.clone(), VALUE).await.expect("it is put");
+        })
+    };
+    let by_hand =
+        async |floor: Arc<dyn Floor>| timed(operations, async move || floor.put("floor-put", VALUE).await);
+    all(arena, ours, by_hand).await
+}
+
+async fn get(arena: &Arena, scale: Scale) -> Vec<Contestant> {
+    let operations = scale.of(300);
+    let ours = async |client: Client, key: Key| {
+        client.kv().put(key.clone(), VALUE).await.expect("it is put");
+        timed(operations, async move || {
+            let found = client.kv().get(&key, Consistency::Linearizable).await;
+            assert!(found.expect("it answers").is_some(), "it stands");
+        })
+    };
+    let by_hand = async |floor: Arc<dyn Floor>| {
+        floor.put("floor-get", VALUE).await;
+        timed(operations, async move || assert!(floor.get("floor-get").await.is_some(), "it stands"))
+    };
+    all(arena, ours, by_hand).await
+}
+
+async fn cas(arena: &Arena, scale: Scale) -> Vec<Contestant> {
+    let operations = scale.of(300);
+    let ours = async |client: Client, key: Key| {
+        let mut version = client.kv().put(key.clone(), VALUE).await.expect("it is put").version;
+        timed(operations, async move || {
+            let write = client.kv().replace(key.clone(), version, VALUE).await.expect("it answers");
+            version = write.applied().expect("nobody else writes").version;
+        })
+    };
+    let by_hand = async |floor: Arc<dyn Floor>| {
+        // Nobody else's, as both that are by hand go on from the state they left.
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let key = format!("floor-cas{}", NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        floor.put(&key, VALUE).await;
+        let mut state = floor.state(&key).await;
+        timed(operations, async move || state = floor.replace(&key, state, VALUE).await)
+    };
+    all(arena, ours, by_hand).await
+}
+
+async fn list(arena: &Arena, scale: Scale) -> Vec<Contestant> {
+    let operations = scale.of(20);
+    let client = arena.client(&arena.namespace()).await;
+    let prefix = Key::new("list").expect("a key");
+    for nth in 0..LISTED {
+        client.kv().put(format!("list/{nth:05}").as_str(), VALUE).await.expect("it is put");
+    }
+    let ours = timed(operations, async move || {
+        let listed = client.kv().list(&prefix, Consistency::Linearizable).await;
+        assert_eq!(listed.expect("it answers").len(), LISTED);
+    });
+    let floor = Arc::clone(&arena.floor);
+    floor.fill("floor-list", LISTED).await;
+    let by_hand = timed(operations, async move || assert_eq!(floor.list("floor-list").await, LISTED));
+    vec![Contestant::new(Role::Quorate, "quorate", ours), Contestant::new(Role::Floor, "raw", by_hand)]
+}
+
+async fn puts(arena: &Arena, scale: Scale) -> Vec<Contestant> {
+    let operations = scale.of(3000);
+    let ours = async |client: Client, key: Key| {
+        abreast(operations, async move |nth| {
+            let key = key.child(&format!("{}", nth % 64)).expect("a key");
+            client.kv().put(key.clone(), VALUE).await.expect("it is put");
+        })
+    };
+    let by_hand = async |floor: Arc<dyn Floor>| {
+        abreast(operations, async move |nth| floor.put(&format!("floor-puts{}", nth % 64), VALUE).await)
+    };
+    all(arena, ours, by_hand).await
+}
+
+async fn gets(arena: &Arena, scale: Scale) -> Vec<Contestant> {
+    let operations = scale.of(3000);
+    let ours = async |client: Client, key: Key| {
+        client.kv().put(key.clone(), VALUE).await.expect("it is put");
+        abreast(operations, async move |_| {
+            let found = client.kv().get(&key, Consistency::Linearizable).await;
+            assert!(found.expect("it answers").is_some(), "it stands");
+        })
+    };
+    let by_hand = async |floor: Arc<dyn Floor>| {
+        floor.put("floor-gets", VALUE).await;
+        abreast(operations, async move |_| assert!(floor.get("floor-gets").await.is_some(), "it stands"))
+    };
+    all(arena, ours, by_hand).await
+}

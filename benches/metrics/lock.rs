@@ -1,0 +1,39 @@
+//! A lock that nobody else wants.
+
+use futures_util::FutureExt as _;
+use std::sync::Arc;
+
+use super::{Bar, Metric, Scale};
+use crate::arena::Arena;
+use crate::contest::{Contestant, Role, timed};
+use crate::floor::Floor;
+
+pub(super) fn metrics() -> Vec<Metric> {
+    vec![Metric {
+        name: "lock-pair",
+        unit: "µs",
+        bar: Bar::AtMost(1.10),
+        embedded: Bar::Below(100.0),
+        rounds: 9,
+        contestants: |arena, scale| pair(arena, scale).boxed_local(),
+    }]
+}
+
+/// Lock and unlock, on one session.
+async fn pair(arena: &Arena, scale: Scale) -> Vec<Contestant> {
+    let operations = scale.of(200);
+    let client = arena.client(&arena.namespace()).await;
+    let mutex = client.mutex("pair").expect("a name");
+    let ours = timed(operations, async move || {
+        mutex.lock().await.expect("it is free").release().await;
+        let _kept = &client;
+    });
+    let by_hand = |role, name, floor: &Arc<dyn Floor>| {
+        let floor = Arc::clone(floor);
+        Contestant::new(role, name, timed(operations, async move || floor.lock_pair("floor-pair").await))
+    };
+    let mut all =
+        vec![Contestant::new(Role::Quorate, "quorate", ours), by_hand(Role::Floor, "floor", &arena.floor)];
+    all.extend(arena.alike.as_ref().map(|alike| by_hand(Role::Other, "same requests", alike)));
+    all
+}
