@@ -2,10 +2,12 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use quorate::Client;
 use quorate::kv::Key;
+use tokio::process::Command;
 
 use crate::floor::Floor;
 use crate::servers::{Cluster, Options, Release};
@@ -13,7 +15,9 @@ use crate::servers::{Cluster, Options, Release};
 /// Where a metric is measured.
 pub(crate) struct Arena {
     pub(crate) backend: &'static str,
-    url: String,
+    pub(crate) url: String,
+    /// What is a lock around a command to the server's own tools, and its name.
+    pub(crate) command: Option<(&'static str, Start)>,
     pub(crate) floor: Arc<dyn Floor>,
     /// The same requests that the store needs for its contract, by hand, where the floor does with fewer or others.
     pub(crate) alike: Option<Arc<dyn Floor>>,
@@ -23,13 +27,16 @@ pub(crate) struct Arena {
     _served: Served,
 }
 
+/// Starts a command.
+pub(crate) type Start = Rc<dyn Fn() -> Command>;
+
 /// What goes when it is dropped.
 pub(crate) enum Served {
     #[cfg_attr(
         not(any(feature = "consul", feature = "etcd", feature = "redis", feature = "zookeeper")),
         expect(dead_code, reason = "without the feature of a server there is none")
     )]
-    Cluster(#[expect(dead_code, reason = "dropping it ends it")] Box<dyn Cluster>),
+    Cluster(#[expect(dead_code, reason = "dropping it ends it")] Rc<dyn Cluster>),
     Directory(#[expect(dead_code, reason = "dropping it removes it")] tempfile::TempDir),
 }
 
@@ -57,14 +64,31 @@ impl Arena {
                     tempfile::Builder::new().prefix("quorate-bench-").tempdir().expect("a directory");
                 let floor = Arc::new(crate::floor::file::Sqlite::open(&directory.path().join("floor.db")));
                 let url = format!("embedded:{}", directory.path().join("quorate.db").display());
-                Self::new("embedded", url, floor, Served::Directory(directory)).await
+                let file = directory.path().join("flock");
+                let flock = move || {
+                    let mut command = Command::new("flock");
+                    command.arg(&file).arg("true");
+                    command
+                };
+                let arena = Self::new("embedded", url, floor, Served::Directory(directory)).await;
+                Self { command: Some(("flock", Rc::new(flock))), ..arena }
             }
             #[cfg(feature = "etcd")]
             "etcd" => {
                 use crate::servers::etcd::Version;
                 let (cluster, address) = serve(Options::new(Version::usual())).await;
                 let floor = crate::floor::etcd::Etcd::connect(address).await;
-                Self::served("etcd", cluster, Arc::new(floor)).await
+                let cluster = Rc::new(cluster);
+                let etcdctl = {
+                    let cluster = Rc::clone(&cluster);
+                    move || {
+                        let mut command = cluster.etcdctl_command(&cluster.addresses());
+                        command.args(["lock", "command", "true"]);
+                        command
+                    }
+                };
+                let arena = Self::served("etcd", cluster, Arc::new(floor)).await;
+                Self { command: Some(("etcdctl lock", Rc::new(etcdctl))), ..arena }
             }
             #[cfg(feature = "consul")]
             "consul" => {
@@ -72,7 +96,17 @@ impl Arena {
                 let counts = r#"-hcl=telemetry { prometheus_retention_time = "1h" }"#;
                 let (cluster, address) = serve(Options::new(Version::usual()).flag(counts)).await;
                 let floor = crate::floor::consul::Consul::connect(address).await;
-                Self::served("consul", cluster, Arc::new(floor)).await
+                let cluster = Rc::new(cluster);
+                let consul = {
+                    let cluster = Rc::clone(&cluster);
+                    move || {
+                        let mut command = cluster.bare_consul();
+                        command.arg("lock").args(cluster.consul_options(address)).args(["command", "true"]);
+                        command
+                    }
+                };
+                let arena = Self::served("consul", cluster, Arc::new(floor)).await;
+                Self { command: Some(("consul lock", Rc::new(consul))), ..arena }
             }
             #[cfg(feature = "zookeeper")]
             "zookeeper" => {
@@ -80,7 +114,7 @@ impl Arena {
                 let (cluster, address) = serve(Options::new(Version::usual())).await;
                 let floor = crate::floor::zookeeper::ZooKeeper::connect(address).await;
                 let alike = Arc::new(crate::floor::zookeeper_alike::Alike::of(&floor).await);
-                let arena = Self::served("zookeeper", cluster, Arc::new(floor)).await;
+                let arena = Self::served("zookeeper", Rc::new(cluster), Arc::new(floor)).await;
                 Self { alike: Some(alike), ..arena }
             }
             #[cfg(feature = "redis")]
@@ -88,23 +122,23 @@ impl Arena {
                 use crate::servers::redis::Version;
                 let (cluster, address) = serve(Options::new(Version::usual())).await;
                 let floor = crate::floor::redis::Redis::connect(address).await;
-                Self::served("redis", cluster, Arc::new(floor)).await
+                Self::served("redis", Rc::new(cluster), Arc::new(floor)).await
             }
             _ => panic!("there is no backend {backend:?} here; there are {}", Self::BACKENDS.join(", ")),
         }
     }
 
     #[cfg(any(feature = "consul", feature = "etcd", feature = "redis", feature = "zookeeper"))]
-    async fn served(backend: &'static str, cluster: impl Cluster, floor: Arc<dyn Floor>) -> Self {
+    async fn served(backend: &'static str, cluster: Rc<dyn Cluster>, floor: Arc<dyn Floor>) -> Self {
         let url = cluster.url("");
-        Self::new(backend, url, floor, Served::Cluster(Box::new(cluster))).await
+        Self::new(backend, url, floor, Served::Cluster(cluster)).await
     }
 
     async fn new(backend: &'static str, url: String, floor: Arc<dyn Floor>, served: Served) -> Self {
         let before = floor.requests().await;
         let look = floor.requests().await.zip(before).map_or(0, |(now, before)| now - before);
         let namespaces = Cell::new(0);
-        Self { backend, url, floor, alike: None, look, namespaces, _served: served }
+        Self { backend, url, command: None, floor, alike: None, look, namespaces, _served: served }
     }
 
     /// A namespace of its own.
@@ -117,6 +151,16 @@ impl Arena {
     pub(crate) async fn client(&self, namespace: &Key) -> Client {
         let client = Client::builder(&self.url).namespace(namespace.clone());
         client.connect().await.expect("it lets us in")
+    }
+
+    /// Starts this program as a process that does `what` in a namespace; see [`child`](crate::child).
+    pub(crate) fn child(&self, what: &'static str, count: usize) -> impl Fn(&str) -> Command + use<> {
+        let url = self.url.clone();
+        move |namespace| {
+            let mut command = Command::new(std::env::current_exe().expect("a path"));
+            command.args(["--child", what, &url, namespace, &count.to_string()]).kill_on_drop(true);
+            command
+        }
     }
 
     pub(crate) async fn requests(&self) -> Option<u64> {

@@ -1,12 +1,12 @@
 //! Those who are compared take turns in one process: a slice of one, a slice of the next, and so on, for some rounds.
 //! Whatever else the machine does then hits all of them, and only their ratio says something.
 
+use std::future::ready;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
-use futures_util::{StreamExt as _, stream};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::arena::Arena;
 
@@ -32,6 +32,11 @@ pub(crate) struct Slice {
 }
 
 pub(crate) trait Work {
+    /// What comes before a slice and is neither timed nor counted.
+    fn prepare(&mut self) -> LocalBoxFuture<'_, ()> {
+        ready(()).boxed_local()
+    }
+
     fn slice(&mut self) -> LocalBoxFuture<'_, Slice>;
 }
 
@@ -57,12 +62,14 @@ pub(crate) struct Reached {
     pub(crate) trips: Option<f64>,
 }
 
-/// So many rounds of all of them, after one that does not count.
+/// So many rounds of all of them, after one that does not count unless there is only one.
 pub(crate) async fn contest(arena: &Arena, mut contestants: Vec<Contestant>, rounds: usize) -> Vec<Reached> {
     let mut reached: Vec<_> = contestants.iter().map(Tally::new).collect();
-    for round in 0..=rounds {
+    let first = usize::from(rounds == 1);
+    for round in first..=rounds {
         for turn in 0..contestants.len() {
             let index = (turn + round) % contestants.len();
+            contestants[index].work.prepare().await;
             let before = arena.requests().await;
             let slice = contestants[index].work.slice().await;
             sleep(PAUSE).await;
@@ -110,63 +117,4 @@ pub(crate) fn median(values: &mut [f64]) -> Option<f64> {
 
 pub(crate) fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
-}
-
-struct Each<O> {
-    operations: usize,
-    operation: O,
-}
-
-impl<O: AsyncFnMut() -> Duration> Work for Each<O> {
-    fn slice(&mut self) -> LocalBoxFuture<'_, Slice> {
-        async {
-            let mut values = Vec::with_capacity(self.operations);
-            for _ in 0..self.operations {
-                values.push(micros((self.operation)().await));
-            }
-            Slice { values, operations: self.operations }
-        }
-        .boxed_local()
-    }
-}
-
-/// Operations one after the other, each of which says how long it took.
-pub(crate) fn reported(operations: usize, operation: impl AsyncFnMut() -> Duration) -> impl Work {
-    Each { operations, operation }
-}
-
-/// Operations one after the other, each of which is timed.
-pub(crate) fn timed(operations: usize, mut operation: impl AsyncFnMut()) -> impl Work {
-    reported(operations, async move || {
-        let began = Instant::now();
-        operation().await;
-        began.elapsed()
-    })
-}
-
-struct Abreast<O> {
-    operations: usize,
-    operation: O,
-}
-
-/// How many are under way at once.
-pub(crate) const ABREAST: usize = 64;
-
-impl<O: AsyncFn(usize)> Work for Abreast<O> {
-    #[expect(clippy::cast_precision_loss, reason = "there are not that many")]
-    fn slice(&mut self) -> LocalBoxFuture<'_, Slice> {
-        async {
-            let began = Instant::now();
-            let all = stream::iter(0..self.operations).map(|nth| (self.operation)(nth));
-            all.buffer_unordered(ABREAST).collect::<()>().await;
-            let rate = self.operations as f64 / began.elapsed().as_secs_f64();
-            Slice { values: vec![rate], operations: self.operations }
-        }
-        .boxed_local()
-    }
-}
-
-/// Operations so many abreast, in operations a second.
-pub(crate) fn abreast(operations: usize, operation: impl AsyncFn(usize)) -> impl Work {
-    Abreast { operations, operation }
 }

@@ -4,14 +4,17 @@
 #![expect(clippy::future_not_send, reason = "all runs on one thread")]
 
 mod arena;
+mod child;
 mod contest;
 mod floor;
 mod metrics;
 mod options;
+mod program;
 mod report;
 #[path = "../tests/kit/servers/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "tests need more of it")]
 mod servers;
+mod work;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,7 +25,13 @@ use options::Options;
 use report::Row;
 
 fn main() -> ExitCode {
-    let options = match Options::read(std::env::args().skip(1)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    if let Some(("--child", what)) = arguments.split_first().map(|(first, rest)| (&**first, rest)) {
+        runtime.block_on(child::run(what));
+        return ExitCode::SUCCESS;
+    }
+    let options = match Options::read(arguments) {
         Ok(options) => options,
         Err(why) => {
             eprintln!("{why}");
@@ -31,7 +40,6 @@ fn main() -> ExitCode {
     };
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
     place_data(&options, &directory);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let rows = runtime.block_on(measure(&options));
     print!("{}", report::table(&rows));
     report::write(&directory, &rows).expect("the results are written");
@@ -59,7 +67,7 @@ async fn measure(options: &Options) -> Vec<Row> {
             let rounds =
                 metric.rounds.min(if options.scale == metrics::Scale::Quick { 3 } else { usize::MAX });
             let reached = contest(&arena, contestants, rounds).await;
-            let bar = if *backend == "embedded" { metric.embedded } else { metric.bar };
+            let bar = (metric.bar)(backend);
             rows.push(Row { metric: metric.name, backend: arena.backend, unit: metric.unit, bar, reached });
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -14,6 +15,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{Changes, Floor, VALUE, counted};
 
@@ -132,17 +134,20 @@ impl Floor for Consul {
         Some(changes.boxed())
     }
 
-    async fn register(&self, prefix: &str, count: usize) {
+    async fn register(&self, prefix: &str, count: usize) -> Duration {
         let session = self.open().await;
         let value = STANDARD.encode(VALUE);
         let lock = |nth| {
             let key = format!("{prefix}/{nth:05}");
             json!({ "KV": { "Verb": "lock", "Key": key, "Value": value, "Session": session } })
         };
-        for batch in (0..count).map(lock).collect::<Vec<_>>().chunks(OPERATIONS) {
+        let (locks, began) = ((0..count).map(lock).collect::<Vec<_>>(), Instant::now());
+        for batch in locks.chunks(OPERATIONS) {
             self.commit(batch).await;
         }
+        let took = began.elapsed();
         self.ask(Method::PUT, &format!("/v1/session/destroy/{session}"), Bytes::new()).await;
+        took
     }
 
     async fn requests(&self) -> Option<u64> {

@@ -1,11 +1,13 @@
 //! etcd through `etcd-client`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use etcd_client::{Client, Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp};
 use futures_util::{StreamExt as _, stream};
+use tokio::time::Instant;
 
 use super::{Changes, Floor, VALUE, counted};
 
@@ -90,16 +92,19 @@ impl Floor for Etcd {
         Some(changes.boxed())
     }
 
-    async fn register(&self, prefix: &str, count: usize) {
+    async fn register(&self, prefix: &str, count: usize) -> Duration {
         let lease = self.client.lease_client().grant(30, None).await.expect("it grants").id();
         let puts = (0..count).map(|nth| {
             let bound = Some(PutOptions::new().with_lease(lease));
             TxnOp::put(format!("{prefix}/{nth:05}"), VALUE, bound)
         });
-        for batch in puts.collect::<Vec<_>>().chunks(OPERATIONS) {
+        let (puts, began) = (puts.collect::<Vec<_>>(), Instant::now());
+        for batch in puts.chunks(OPERATIONS) {
             self.commit(Txn::new().and_then(batch)).await;
         }
+        let took = began.elapsed();
         self.client.lease_client().revoke(lease).await.expect("it is revoked");
+        took
     }
 
     async fn requests(&self) -> Option<u64> {

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
+use tokio::time::Instant;
 
 use super::{Changes, Floor, VALUE};
 
@@ -89,7 +91,8 @@ impl Floor for Sqlite {
         None
     }
 
-    async fn register(&self, prefix: &str, count: usize) {
+    async fn register(&self, prefix: &str, count: usize) -> Duration {
+        let began = Instant::now();
         self.with(|connection| {
             let commit = connection.transaction()?;
             {
@@ -100,6 +103,7 @@ impl Floor for Sqlite {
             }
             commit.commit()
         });
+        began.elapsed()
     }
 
     async fn requests(&self) -> Option<u64> {

@@ -17,6 +17,7 @@ pub(crate) mod zookeeper;
 pub(crate) mod zookeeper_alike;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -58,9 +59,9 @@ pub(crate) trait Floor: Send + Sync {
     /// Watches a key as another client. Nothing where the server tells nobody.
     async fn watch(&self, key: &str) -> Option<Changes>;
 
-    /// Binds so many entries to a new session, in batches, and ends it again; how many requests that may take at once
-    /// is the server's affair.
-    async fn register(&self, prefix: &str, count: usize);
+    /// Binds so many entries to a new session, in batches as large as the server takes, and says how long that took. Then
+    /// it ends the session.
+    async fn register(&self, prefix: &str, count: usize) -> Duration;
 
     /// How many requests the server has got so far, as it counts them; nothing where there is no server.
     async fn requests(&self) -> Option<u64>;

@@ -1,6 +1,7 @@
 //! Redis through `redis`, over its multiplexed connection.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use futures_util::StreamExt as _;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{Client, IntoConnectionInfo as _, Script, cmd, pipe};
+use tokio::time::Instant;
 
 use super::{Changes, Floor, VALUE};
 
@@ -116,15 +118,20 @@ impl Floor for Redis {
         events.subscribe(format!("__keyspace@0__:{key}")).await.expect("it is watched");
         let link = self.client.get_multiplexed_async_connection().await.expect("it serves");
         let key = key.to_owned();
-        let changes = events.into_on_message().then(move |_| {
+        let changes = events.into_on_message().then(move |event| {
             let (key, mut link) = (key.clone(), link.clone());
-            async move { cmd("GET").arg(key).exec_async(&mut link).await.expect("it answers") }
+            async move {
+                if event.get_payload_bytes() != b"del" {
+                    cmd("GET").arg(key).exec_async(&mut link).await.expect("it answers");
+                }
+            }
         });
         Some(changes.boxed())
     }
 
-    async fn register(&self, prefix: &str, count: usize) {
+    async fn register(&self, prefix: &str, count: usize) -> Duration {
         let keys: Vec<_> = (0..count).map(|nth| format!("{prefix}/{nth:05}")).collect();
+        let began = Instant::now();
         for batch in keys.chunks(PIPELINE) {
             let mut puts = pipe();
             for key in batch {
@@ -132,7 +139,9 @@ impl Floor for Redis {
             }
             puts.exec_async(&mut self.link.clone()).await.expect("they are put");
         }
+        let took = began.elapsed();
         cmd("DEL").arg(keys).exec_async(&mut self.link.clone()).await.expect("they are deleted");
+        took
     }
 
     /// How often the server found something to read on a connection: commands that are sent at once count as one, and those

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use spawns_core::{Spawn, Task};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use zookeeper_client::{Acls, AddWatchMode, Client, CreateMode, EventType};
 
 use super::{Changes, Floor, VALUE, answer};
@@ -122,10 +123,14 @@ impl Floor for ZooKeeper {
         Some(changes.boxed())
     }
 
-    async fn register(&self, prefix: &str, count: usize) {
+    async fn register(&self, prefix: &str, count: usize) -> Duration {
         let session = open(self.address).await;
-        make(&session, &path(prefix), CreateMode::Persistent).await;
-        let nodes: Vec<_> = (0..count).map(|nth| path(&format!("{prefix}/{nth:05}"))).collect();
+        let prefix = path(prefix);
+        let options = CreateMode::Container.with_acls(Acls::anyone_all());
+        // It may stand since the last time.
+        let _ = session.create(&prefix, b"", &options).await;
+        let nodes: Vec<_> = (0..count).map(|nth| format!("{prefix}/{nth:05}")).collect();
+        let began = Instant::now();
         for batch in nodes.chunks(OPERATIONS) {
             let mut writes = session.new_multi_writer();
             for node in batch {
@@ -134,6 +139,7 @@ impl Floor for ZooKeeper {
             }
             writes.commit().await.expect("it is made");
         }
+        began.elapsed()
     }
 
     async fn requests(&self) -> Option<u64> {

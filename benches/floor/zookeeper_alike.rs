@@ -2,6 +2,8 @@
 //! see all that was acknowledged, and writes that check a counter beside the node, as the node's own version begins anew
 //! when it is made again.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use zookeeper_client::{Acls, CreateMode, MultiWriter};
@@ -90,8 +92,8 @@ impl Floor for Alike {
         self.0.watch(key).await
     }
 
-    async fn register(&self, prefix: &str, count: usize) {
-        self.0.register(prefix, count).await;
+    async fn register(&self, prefix: &str, count: usize) -> Duration {
+        self.0.register(prefix, count).await
     }
 
     async fn requests(&self) -> Option<u64> {

@@ -8,8 +8,9 @@ use quorate::kv::{Consistency, Key, StoreExt as _};
 
 use super::{Bar, Metric, Scale};
 use crate::arena::Arena;
-use crate::contest::{Contestant, Role, Work, abreast, timed};
+use crate::contest::{Contestant, Role, Work};
 use crate::floor::{Floor, VALUE};
+use crate::work::{abreast, timed};
 
 const LISTED: usize = 1000;
 
@@ -19,8 +20,7 @@ pub(super) fn metrics() -> Vec<Metric> {
             Metric {
                 name: $name,
                 unit: $unit,
-                bar: $bar,
-                embedded: Bar::None,
+                bar: |backend| if backend == "embedded" { Bar::None } else { $bar },
                 rounds: 9,
                 contestants: |arena, scale| $both(arena, scale).boxed_local(),
             }

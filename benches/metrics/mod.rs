@@ -1,7 +1,13 @@
 //! What is measured.
 
+mod command;
+mod elsewhere;
+mod hand_over;
 mod kv;
 mod lock;
+mod members;
+mod registrations;
+mod watches;
 
 use futures_util::future::LocalBoxFuture;
 
@@ -12,9 +18,8 @@ use crate::contest::Contestant;
 pub(crate) struct Metric {
     pub(crate) name: &'static str,
     pub(crate) unit: &'static str,
-    pub(crate) bar: Bar,
-    /// The same where there is no server, and no protocol whose cost the ratio would be about.
-    pub(crate) embedded: Bar,
+    /// What is asked for at this store.
+    pub(crate) bar: fn(&str) -> Bar,
     pub(crate) rounds: usize,
     /// Who takes part at this place; nobody where there is nothing to measure.
     pub(crate) contestants: for<'a> fn(&'a Arena, Scale) -> LocalBoxFuture<'a, Vec<Contestant>>,
@@ -53,5 +58,15 @@ pub(crate) enum Bar {
 
 /// All of them, in the order of the table.
 pub(crate) fn all() -> Vec<Metric> {
-    [lock::metrics(), kv::metrics()].into_iter().flatten().collect()
+    let all = [
+        lock::metrics(),
+        hand_over::metrics(),
+        kv::metrics(),
+        watches::metrics(),
+        registrations::metrics(),
+        members::metrics(),
+        elsewhere::metrics(),
+        command::metrics(),
+    ];
+    all.into_iter().flatten().collect()
 }

@@ -1,0 +1,84 @@
+//! What this program does as a process of its own, where memory, processor time or the way between processes is
+//! measured. It prints lines as [peers](crate::program) do.
+
+use std::io::{BufRead as _, stdin};
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use quorate::Client;
+use quorate::discovery::Instance;
+use quorate::kv::Key;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::time::{Instant, sleep};
+
+/// How long each holder keeps the lock, so that the other waits for it by then.
+const HELD: Duration = Duration::from_millis(3);
+
+/// Does `what` at the store behind `url`.
+pub(crate) async fn run(arguments: &[String]) {
+    let [what, url, namespace, count] = arguments else { panic!("WHAT URL NAMESPACE COUNT: {arguments:?}") };
+    let client = Client::builder(url).namespace(Key::new(namespace).expect("a key"));
+    let client = client.connect().await.expect("it lets us in");
+    let count = count.parse().expect("a number");
+    match &**what {
+        "hold" => hold(&client, count).await,
+        "register" => register(&client, count).await,
+        _ => panic!("there is no {what}"),
+    }
+    client.close().await;
+}
+
+/// Holds the lock so many times, and prints its fence, and when each turn began and its end began, in nanoseconds of the
+/// clock that all processes share.
+async fn hold(client: &Client, count: usize) {
+    let mutex = client.mutex("shared").expect("a name");
+    for _ in 0..count {
+        let guard = mutex.lock().await.expect("the session lives");
+        let (fence, began) = (guard.fence(), nanoseconds());
+        sleep(HELD).await;
+        println!("{fence} {began} {}", nanoseconds());
+        guard.release().await;
+    }
+}
+
+fn nanoseconds() -> i64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec * 1_000_000_000 + now.tv_nsec
+}
+
+/// Registers so many, and prints how long that took and what they weigh. With each line of input, it then prints what
+/// processor time has been used so far.
+#[expect(clippy::cast_precision_loss, reason = "there are not that many")]
+async fn register(client: &Client, count: usize) {
+    let instance = |nth: usize| Instance::new("crowd", format!("member-{nth:05}"), "10.0.0.1:8080");
+    // The session is opened, and whatever is made once.
+    let first = client.register(instance(count)).await.expect("it is registered");
+    let (began, resident) = (Instant::now(), memory());
+    let all = try_join_all((0..count).map(|nth| client.register(instance(nth)))).await;
+    let all = all.expect("they are registered");
+    let took = began.elapsed().as_secs_f64() * 1e3;
+    let each = memory().saturating_sub(resident) as f64 / count as f64;
+    println!("quorate - register-{count} {took} ms\nquorate - memory-{count} {each} KiB");
+    loop {
+        let line = tokio::task::spawn_blocking(|| stdin().lock().lines().next());
+        if line.await.expect("it does not panic").is_none() {
+            break;
+        }
+        println!("quorate - keep-{count} {} ms", processor());
+    }
+    drop((all, first));
+}
+
+/// Resident memory in KiB.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("it is read");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is told");
+    line.trim_end_matches("kB").trim().parse().expect("a number")
+}
+
+/// Processor time used so far, of all threads, in milliseconds.
+#[expect(clippy::cast_precision_loss, reason = "it is not that long")]
+fn processor() -> f64 {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    used.tv_sec as f64 * 1e3 + used.tv_nsec as f64 / 1e6
+}

@@ -1,0 +1,48 @@
+//! The command's start: a lock, `true`, and the lock given back.
+
+use std::future::ready;
+use std::rc::Rc;
+
+use futures_util::FutureExt as _;
+use tokio::process::Command;
+
+use super::{Bar, Metric, Scale};
+use crate::arena::{Arena, Start};
+use crate::contest::{Contestant, Role, Work};
+use crate::work::timed;
+
+pub(super) fn metrics() -> Vec<Metric> {
+    vec![Metric {
+        name: "lock-true",
+        unit: "µs",
+        bar: |backend| match backend {
+            "embedded" => Bar::AtMost(2.0),
+            "consul" | "etcd" => Bar::AtMost(0.25),
+            _ => Bar::None,
+        },
+        rounds: 5,
+        contestants: |arena, scale| ready(lock_true(arena, scale)).boxed_local(),
+    }]
+}
+
+fn lock_true(arena: &Arena, scale: Scale) -> Vec<Contestant> {
+    let Some(quorate) = option_env!("CARGO_BIN_EXE_quorate") else { return Vec::new() };
+    let url = arena.url.clone();
+    let ours: Start = Rc::new(move || {
+        let mut command = Command::new(quorate);
+        command.args(["--store", &url, "lock", "command", "--", "true"]);
+        command
+    });
+    let mut all = vec![Contestant::new(Role::Quorate, "quorate lock", each(scale, ours))];
+    let alike = arena.command.as_ref();
+    let alike = alike.map(|(name, start)| Contestant::new(Role::Floor, name, each(scale, Rc::clone(start))));
+    all.extend(alike);
+    all
+}
+
+fn each(scale: Scale, start: Start) -> impl Work {
+    timed(scale.of(20), async move || {
+        let output = start().output().await.expect("it starts");
+        assert!(output.status.success(), "it failed: {}", String::from_utf8_lossy(&output.stderr));
+    })
+}

@@ -1,0 +1,150 @@
+//! From one holder to the next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
+use quorate::election::{Candidate, Leadership};
+use quorate::lock::{Guard, Mutex};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::{Bar, Metric, Scale};
+use crate::arena::Arena;
+use crate::contest::{Contestant, Role, Slice, Work, micros};
+use crate::floor::{Floor, VALUE};
+use crate::work::{after, reported};
+
+/// How many clients the waiters share, at most: Consul takes 200 connections from one address.
+const CLIENTS: usize = 16;
+
+/// How long those who stand in the queue may take to watch who is ahead.
+const SETTLED: Duration = Duration::from_millis(200);
+
+pub(super) fn metrics() -> Vec<Metric> {
+    let bar = |backend: &str| if backend == "embedded" { Bar::None } else { Bar::AtMost(1.50) };
+    vec![
+        Metric {
+            name: "hand-over-16",
+            unit: "µs",
+            bar,
+            rounds: 5,
+            contestants: |arena, scale| waiters(arena, scale, 16).boxed_local(),
+        },
+        Metric {
+            name: "hand-over-100",
+            unit: "µs",
+            bar,
+            rounds: 5,
+            contestants: |arena, scale| waiters(arena, scale, 100).boxed_local(),
+        },
+        Metric {
+            name: "resign-lead",
+            unit: "µs",
+            bar,
+            rounds: 5,
+            contestants: |arena, scale| terms(arena, scale).boxed_local(),
+        },
+    ]
+}
+
+/// For each of the waiters, of whom each gives the lock back at once.
+async fn waiters(arena: &Arena, scale: Scale, count: usize) -> Vec<Contestant> {
+    let namespace = arena.namespace();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS.min(count) {
+        clients.push(arena.client(&namespace).await);
+    }
+    let mutexes = clients.iter().map(|client| client.mutex("wanted").expect("a name"));
+    let mutexes: Vec<_> = mutexes.collect();
+    let mutexes = mutexes.iter().cycle().take(count).cloned().collect();
+    let queue = Queue { mutexes, held: None, waiting: JoinSet::new() };
+    let mut all = vec![Contestant::new(Role::Quorate, "quorate", queue)];
+    all.extend(deletion(arena, scale).await);
+    all
+}
+
+struct Queue {
+    mutexes: Vec<Mutex>,
+    held: Option<Guard>,
+    waiting: JoinSet<()>,
+}
+
+impl Work for Queue {
+    fn prepare(&mut self) -> LocalBoxFuture<'_, ()> {
+        async {
+            self.held = Some(self.mutexes[0].lock().await.expect("it is free"));
+            for mutex in &self.mutexes {
+                let mutex = mutex.clone();
+                self.waiting.spawn(async move {
+                    mutex.lock().await.expect("the session lives").release().await;
+                });
+            }
+            while self.mutexes[0].waiters().await.expect("it answers").len() < self.mutexes.len() {
+                sleep(Duration::from_millis(10)).await;
+            }
+            sleep(SETTLED).await;
+        }
+        .boxed_local()
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "there are not that many")]
+    fn slice(&mut self) -> LocalBoxFuture<'_, Slice> {
+        async {
+            let operations = self.mutexes.len();
+            let began = Instant::now();
+            self.held.take().expect("it is held").release().await;
+            while let Some(done) = self.waiting.join_next().await {
+                done.expect("nobody panics");
+            }
+            Slice { values: vec![micros(began.elapsed()) / operations as f64], operations }
+        }
+        .boxed_local()
+    }
+}
+
+/// From the begin of the resignation to when the next one leads, at another client.
+async fn terms(arena: &Arena, scale: Scale) -> Vec<Contestant> {
+    let namespace = arena.namespace();
+    let clients = [arena.client(&namespace).await, arena.client(&namespace).await];
+    let candidate = |nth: usize| Arc::new(clients[nth].candidate("office").expect("a name"));
+    let (mut next, mut then): (Arc<Candidate>, Arc<Candidate>) = (candidate(1), candidate(0));
+    let mut leads: Option<Leadership> = Some(then.campaign().await.expect("nobody leads"));
+    let ours = reported(scale.of(20), async move || {
+        let leader = leads.take().expect("somebody leads");
+        let elected = async { leads = Some(next.campaign().await.expect("the session lives")) };
+        let resigns = async {
+            sleep(SETTLED).await;
+            let began = Instant::now();
+            leader.resign().await;
+            began
+        };
+        let (there, began) = tokio::join!(elected.map(|()| Instant::now()), resigns);
+        std::mem::swap(&mut next, &mut then);
+        let _kept = &clients;
+        there - began
+    });
+    let mut all = vec![Contestant::new(Role::Quorate, "quorate", ours)];
+    all.extend(deletion(arena, scale).await);
+    all
+}
+
+/// What takes the least: a deletion by one client, the event at another, and one read.
+async fn deletion(arena: &Arena, scale: Scale) -> Option<Contestant> {
+    let floor: Arc<dyn Floor> = Arc::clone(&arena.floor);
+    for key in ["floor-held", "floor-next"] {
+        floor.put(key, VALUE).await;
+    }
+    let mut changes = floor.watch("floor-held").await?;
+    let by_hand = reported(scale.of(50), async move || {
+        let told = async {
+            changes.next().await;
+            floor.get("floor-next").await
+        };
+        let took = after(floor.delete("floor-held"), told).await;
+        tokio::join!(floor.put("floor-held", VALUE), changes.next());
+        took
+    });
+    Some(Contestant::new(Role::Floor, "delete, event, read", by_hand))
+}

@@ -1,0 +1,150 @@
+//! Many registrations, and keeping them.
+
+use std::future::ready;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::{Instant, sleep};
+
+use super::{Bar, Metric, Scale};
+use crate::arena::Arena;
+use crate::contest::{Contestant, Role, Slice, Work};
+use crate::program::{Program, value};
+
+const MANY: usize = 10_000;
+
+pub(super) fn metrics() -> Vec<Metric> {
+    let bar = |backend: &str| if backend == "embedded" { Bar::None } else { Bar::AtMost(1.20) };
+    vec![
+        Metric {
+            name: "register-1000",
+            unit: "ms",
+            bar,
+            rounds: 5,
+            contestants: |arena, _| ready(register(arena, "register-1000", 1000)).boxed_local(),
+        },
+        Metric {
+            name: "register-10000",
+            unit: "ms",
+            bar,
+            rounds: 3,
+            contestants: |arena, _| ready(register(arena, "register-10000", MANY)).boxed_local(),
+        },
+        Metric {
+            name: "memory-10000",
+            unit: "KiB",
+            bar: |_| Bar::Below(1.0),
+            rounds: 3,
+            contestants: |arena, _| ready(memory(arena)).boxed_local(),
+        },
+        Metric {
+            name: "keep-10000",
+            unit: "ms/s",
+            bar: |_| Bar::Below(2.0),
+            rounds: 1,
+            contestants: |arena, scale| ready(keep(arena, scale)).boxed_local(),
+        },
+    ]
+}
+
+/// By a process of its own, against raw writes in batches.
+fn register(arena: &Arena, metric: &'static str, count: usize) -> Vec<Contestant> {
+    let ours = Program { command: child(arena, count), metric, unit: "ms", operations: 1 };
+    let by_hand = Batches { floor: Arc::clone(&arena.floor), count };
+    vec![
+        Contestant::new(Role::Quorate, "quorate", ours),
+        Contestant::new(Role::Floor, "raw batches", by_hand),
+    ]
+}
+
+fn memory(arena: &Arena) -> Vec<Contestant> {
+    let ours = Program { command: child(arena, MANY), metric: "memory-10000", unit: "KiB", operations: 1 };
+    vec![Contestant::new(Role::Quorate, "quorate", ours)]
+}
+
+/// This program, registering so many in a namespace of its own.
+fn child(arena: &Arena, count: usize) -> impl FnMut() -> Command + use<> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let child = arena.child("register", count);
+    // What the one before has registered may not be gone yet.
+    move || child(&format!("crowd{}", NEXT.fetch_add(1, Ordering::Relaxed)))
+}
+
+struct Batches {
+    floor: Arc<dyn crate::floor::Floor>,
+    count: usize,
+}
+
+impl Work for Batches {
+    fn slice(&mut self) -> LocalBoxFuture<'_, Slice> {
+        async {
+            let took = self.floor.register("floor-crowd", self.count).await;
+            Slice { values: vec![took.as_secs_f64() * 1e3], operations: 1 }
+        }
+        .boxed_local()
+    }
+}
+
+/// What it costs to keep them, for half a minute: processor time of the client, and requests a second.
+fn keep(arena: &Arena, scale: Scale) -> Vec<Contestant> {
+    let seconds = scale.of(30);
+    let ours = Keep { command: Box::new(child(arena, MANY)), seconds, running: None };
+    vec![Contestant::new(Role::Quorate, "quorate", ours)]
+}
+
+struct Keep {
+    command: Box<dyn FnMut() -> Command>,
+    seconds: usize,
+    running: Option<Running>,
+}
+
+struct Running {
+    _child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    /// The next line that says what processor time it has used so far.
+    async fn processor(&mut self) -> f64 {
+        self.input.write_all(b"\n").await.expect("it reads");
+        loop {
+            let line = self.output.next_line().await.expect("it is text").expect("it runs on");
+            if let Some(used) = value(&line, "keep-10000", "ms") {
+                return used;
+            }
+        }
+    }
+}
+
+impl Work for Keep {
+    fn prepare(&mut self) -> LocalBoxFuture<'_, ()> {
+        async {
+            let mut command = (self.command)();
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+            let input = child.stdin.take().expect("it is piped");
+            let output = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+            let mut running = Running { _child: child, input, output };
+            running.processor().await;
+            self.running = Some(running);
+        }
+        .boxed_local()
+    }
+
+    fn slice(&mut self) -> LocalBoxFuture<'_, Slice> {
+        async {
+            let mut running = self.running.take().expect("it was prepared");
+            let (before, began) = (running.processor().await, Instant::now());
+            sleep(Duration::from_secs(self.seconds as u64)).await;
+            let used = running.processor().await - before;
+            Slice { values: vec![used / began.elapsed().as_secs_f64()], operations: self.seconds }
+        }
+        .boxed_local()
+    }
+}
