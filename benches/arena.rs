@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,12 +11,16 @@ use quorate::kv::Key;
 use tokio::process::Command;
 
 use crate::floor::Floor;
-use crate::servers::{Cluster, Options, Release};
+use crate::servers::{Cluster, Options, Release, unpacked};
 
 /// Where a metric is measured.
 pub(crate) struct Arena {
     pub(crate) backend: &'static str,
     pub(crate) url: String,
+    /// Where peers find it.
+    pub(crate) address: Option<SocketAddr>,
+    /// Where the server's own tools are.
+    pub(crate) tools: PathBuf,
     /// What is a lock around a command to the server's own tools, and its name.
     pub(crate) command: Option<(&'static str, Start)>,
     pub(crate) floor: Arc<dyn Floor>,
@@ -83,12 +88,13 @@ impl Arena {
                     let cluster = Rc::clone(&cluster);
                     move || {
                         let mut command = cluster.etcdctl_command(&cluster.addresses());
-                        command.args(["lock", "command", "true"]);
+                        command.env("PATH", "/usr/bin:/bin").args(["lock", "command", "true"]);
                         command
                     }
                 };
                 let arena = Self::served("etcd", cluster, Arc::new(floor)).await;
-                Self { command: Some(("etcdctl lock", Rc::new(etcdctl))), ..arena }
+                let tools = unpacked(&format!("etcd-{}", Version::usual().name()));
+                Self { command: Some(("etcdctl lock", Rc::new(etcdctl))), tools, ..arena }
             }
             #[cfg(feature = "consul")]
             "consul" => {
@@ -106,7 +112,8 @@ impl Arena {
                     }
                 };
                 let arena = Self::served("consul", cluster, Arc::new(floor)).await;
-                Self { command: Some(("consul lock", Rc::new(consul))), ..arena }
+                let tools = unpacked(&format!("consul-{}", Version::usual().name()));
+                Self { command: Some(("consul lock", Rc::new(consul))), tools, ..arena }
             }
             #[cfg(feature = "zookeeper")]
             "zookeeper" => {
@@ -131,14 +138,26 @@ impl Arena {
     #[cfg(any(feature = "consul", feature = "etcd", feature = "redis", feature = "zookeeper"))]
     async fn served(backend: &'static str, cluster: Rc<dyn Cluster>, floor: Arc<dyn Floor>) -> Self {
         let url = cluster.url("");
-        Self::new(backend, url, floor, Served::Cluster(cluster)).await
+        let address = Some(cluster.addresses()[0]);
+        Self { address, ..Self::new(backend, url, floor, Served::Cluster(cluster)).await }
     }
 
     async fn new(backend: &'static str, url: String, floor: Arc<dyn Floor>, served: Served) -> Self {
         let before = floor.requests().await;
         let look = floor.requests().await.zip(before).map_or(0, |(now, before)| now - before);
         let namespaces = Cell::new(0);
-        Self { backend, url, command: None, floor, alike: None, look, namespaces, _served: served }
+        Self {
+            backend,
+            url,
+            address: None,
+            tools: PathBuf::new(),
+            command: None,
+            floor,
+            alike: None,
+            look,
+            namespaces,
+            _served: served,
+        }
     }
 
     /// A namespace of its own.

@@ -44,11 +44,13 @@ pub(crate) struct Contestant {
     pub(crate) role: Role,
     pub(crate) name: String,
     work: Box<dyn Work>,
+    /// Whether it had nothing to say of this metric, so that it is not asked again.
+    is_silent: bool,
 }
 
 impl Contestant {
     pub(crate) fn new(role: Role, name: &str, work: impl Work + 'static) -> Self {
-        Self { role, name: name.to_owned(), work: Box::new(work) }
+        Self { role, name: name.to_owned(), work: Box::new(work), is_silent: false }
     }
 }
 
@@ -69,17 +71,21 @@ pub(crate) async fn contest(arena: &Arena, mut contestants: Vec<Contestant>, rou
     for round in first..=rounds {
         for turn in 0..contestants.len() {
             let index = (turn + round) % contestants.len();
+            if contestants[index].is_silent {
+                continue;
+            }
             contestants[index].work.prepare().await;
             let before = arena.requests().await;
             let slice = contestants[index].work.slice().await;
             sleep(PAUSE).await;
             let requests = arena.requests().await.zip(before).map(|(now, before)| now - before);
+            contestants[index].is_silent = slice.values.is_empty();
             if round > 0 {
                 reached[index].add(slice, requests.map(|count| count.saturating_sub(arena.look)));
             }
         }
     }
-    reached.into_iter().map(Tally::total).collect()
+    reached.into_iter().map(Tally::total).filter(|reached| !reached.rounds.is_empty()).collect()
 }
 
 struct Tally {

@@ -59,11 +59,12 @@ async fn measure(options: &Options) -> Vec<Row> {
     for backend in &options.backends {
         let arena = Arena::open(backend).await;
         for metric in metrics::all().into_iter().filter(|metric| options.wants(metric.name)) {
-            let contestants = (metric.contestants)(&arena, options.scale).await;
+            let mut contestants = (metric.contestants)(&arena, options.scale).await;
             if contestants.is_empty() {
                 continue;
             }
             eprintln!("{backend}: {}", metric.name);
+            contestants.extend(options.peers.iter().filter_map(|peer| program::peer(peer, &metric, &arena)));
             let rounds =
                 metric.rounds.min(if options.scale == metrics::Scale::Quick { 3 } else { usize::MAX });
             let reached = contest(&arena, contestants, rounds).await;

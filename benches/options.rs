@@ -1,5 +1,7 @@
 //! What to measure.
 
+use std::path::{Path, PathBuf};
+
 use crate::arena::Arena;
 use crate::metrics::{self, Scale};
 
@@ -13,12 +15,19 @@ pub(crate) struct Options {
     pub(crate) scale: Scale,
     /// Whether data is on disk instead of in memory.
     pub(crate) disk: bool,
+    /// Programs that take part; see [`program`](crate::program).
+    pub(crate) peers: Vec<PathBuf>,
 }
 
 impl Options {
     pub(crate) fn read(arguments: impl IntoIterator<Item = String>) -> Result<Self, String> {
-        let mut options =
-            Self { backends: Vec::new(), metrics: Vec::new(), scale: Scale::Usual, disk: false };
+        let mut options = Self {
+            backends: Vec::new(),
+            metrics: Vec::new(),
+            scale: Scale::Usual,
+            disk: false,
+            peers: Vec::new(),
+        };
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("{argument} says nothing\n{USAGE}"));
@@ -27,6 +36,8 @@ impl Options {
                 "--bench" => {}
                 "--quick" => options.scale = Scale::Quick,
                 "--disk" => options.disk = true,
+                "--peer" => options.peers.push(value()?.into()),
+                "--peers" => options.peers.extend(peers()),
                 "--metric" => options.metrics.push(value()?),
                 backend if Arena::BACKENDS.contains(&backend) => options.backends.push(argument),
                 _ => {
@@ -47,6 +58,12 @@ impl Options {
     pub(crate) fn wants(&self, metric: &str) -> bool {
         self.metrics.is_empty() || self.metrics.iter().any(|name| name == metric)
     }
+}
+
+/// Those that are here.
+fn peers() -> impl Iterator<Item = PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
+    ["kazoo", "redis-py", "etcdctl", "consul"].into_iter().map(move |name| directory.join(name))
 }
 
 fn names() -> Vec<&'static str> {

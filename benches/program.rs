@@ -1,8 +1,9 @@
 //! Other programs as contestants: peers, and this one as a process of its own.
 //!
-//! A program prints lines `peer backend metric value unit`, and what is in them counts; it ends by itself, or when its
-//! input does.
+//! A program prints lines `peer backend metric value unit`, and what is in them counts. A peer is told the metric, the
+//! backend and the server's address, measures once, and prints nothing of what it cannot do.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use futures_util::FutureExt as _;
@@ -10,7 +11,9 @@ use futures_util::future::LocalBoxFuture;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
-use crate::contest::{Slice, Work};
+use crate::arena::Arena;
+use crate::contest::{Contestant, Role, Slice, Work};
+use crate::metrics::Metric;
 
 /// A program, run once for each slice.
 pub(crate) struct Program<C> {
@@ -30,6 +33,20 @@ impl<C: FnMut() -> Command> Work for Program<C> {
         }
         .boxed_local()
     }
+}
+
+/// A peer.
+pub(crate) fn peer(program: &Path, metric: &Metric, arena: &Arena) -> Option<Contestant> {
+    let address = arena.address?.to_string();
+    let name = program.file_name()?.to_string_lossy().into_owned();
+    let (program, backend, of, tools) = (program.to_owned(), arena.backend, metric.name, arena.tools.clone());
+    let command = move || {
+        let mut command = Command::new(&program);
+        command.args([of, backend, &address]).env("QUORATE_BENCH_TOOLS", &tools).kill_on_drop(true);
+        command
+    };
+    let work = Program { command, metric: of, unit: metric.unit, operations: 1 };
+    Some(Contestant::new(Role::Peer, &name, work))
 }
 
 /// All that it prints.

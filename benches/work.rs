@@ -103,5 +103,5 @@ pub(crate) async fn after(cause: impl Future, effect: impl Future) -> Duration {
         began
     };
     let (there, began) = tokio::join!(effect, cause);
-    there - began
+    there.checked_duration_since(began).expect("nobody is told before it happens")
 }

@@ -84,7 +84,9 @@ impl Floor for Etcd {
 
     async fn watch(&self, key: &str) -> Option<Changes> {
         self.get(key).await;
-        let watch = self.watcher.watch_client().watch(key, None).await.expect("it is watched");
+        let mut watch = self.watcher.watch_client().watch(key, None).await.expect("it is watched");
+        // The first one says that there is a watch.
+        watch.message().await.expect("it is answered");
         let changes = stream::unfold(watch, |mut watch| async {
             watch.message().await.expect("it goes on")?;
             Some(((), watch))

@@ -123,7 +123,7 @@ async fn terms(arena: &Arena, scale: Scale) -> Vec<Contestant> {
         let (there, began) = tokio::join!(elected.map(|()| Instant::now()), resigns);
         std::mem::swap(&mut next, &mut then);
         let _kept = &clients;
-        there - began
+        there.checked_duration_since(began).expect("nobody leads before the other resigns")
     });
     let mut all = vec![Contestant::new(Role::Quorate, "quorate", ours)];
     all.extend(deletion(arena, scale).await);

@@ -132,6 +132,8 @@ impl Work for Keep {
             let output = BufReader::new(child.stdout.take().expect("it is piped")).lines();
             let mut running = Running { _child: child, input, output };
             running.processor().await;
+            // Until all that comes with their beginning is over.
+            sleep(Duration::from_secs(5)).await;
             self.running = Some(running);
         }
         .boxed_local()

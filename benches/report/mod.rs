@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::contest::{Reached, Role, median};
-use crate::metrics::Bar;
+use crate::metrics::{Bar, lead};
 
 pub(crate) use table::table;
 
@@ -51,8 +51,21 @@ impl Row {
         Some(self.median(Role::Quorate)? / self.median(Role::Floor)?)
     }
 
+    /// The peers that are too close.
+    pub(crate) fn ahead(&self) -> impl Iterator<Item = &Reached> {
+        let ours = self.median(Role::Quorate).unwrap_or(0.0);
+        let close = move |spread: Spread| match self.bar {
+            Bar::AtLeast(_) => spread.median * lead(self.metric) >= ours,
+            _ => spread.median <= ours * lead(self.metric),
+        };
+        self.of(Role::Peer).filter(move |peer| peer.spread().is_some_and(close))
+    }
+
     /// Whether the bar is met; nothing where there is none, or nothing to compare with.
     pub(crate) fn is_met(&self) -> Option<bool> {
+        if self.ahead().next().is_some() {
+            return Some(false);
+        }
         match self.bar {
             Bar::AtMost(most) => Some(self.ratio()? <= most),
             Bar::AtLeast(least) => Some(self.ratio()? >= least),

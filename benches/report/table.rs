@@ -30,6 +30,7 @@ fn line(row: &Row) -> String {
         Some(false) => "**no**",
         None => "",
     };
+    let peers: String = row.ahead().flat_map(|peer| [", for ", &peer.name]).collect();
     [
         row.metric.to_owned(),
         row.backend.to_owned(),
@@ -39,7 +40,7 @@ fn line(row: &Row) -> String {
         requests,
         row.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
         row.bar.to_string(),
-        met.to_owned(),
+        met.to_owned() + &peers,
     ]
     .iter()
     .fold(String::from("|"), |line, cell| line + " " + cell + " |")
