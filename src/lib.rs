@@ -40,6 +40,7 @@
 //! | know what is promised | [guarantees and limits](docs::guarantees) |
 //! | understand how it works | [architecture](docs::architecture), [the contract](kv#the-contract) |
 //! | use it from a shell, or another language | [the command](docs::command) |
+//! | know what it costs | [performance](docs::performance) |
 //! | test your own code | [test your election in milliseconds](docs::cookbook::test_your_election) |
 //!
 //! # Features

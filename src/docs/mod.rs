@@ -16,6 +16,9 @@ pub mod layouts {}
 #[doc = include_str!("testing.md")]
 pub mod testing {}
 
+#[doc = include_str!("performance.md")]
+pub mod performance {}
+
 #[doc = include_str!("dependencies.md")]
 pub mod dependencies {}
 
