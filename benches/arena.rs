@@ -10,7 +10,8 @@ use quorate::Client;
 use quorate::kv::Key;
 use tokio::process::Command;
 
-use crate::floor::Floor;
+use crate::contest::Role;
+use crate::floor::{Floor, Operations};
 use crate::servers::{Cluster, Options, Release, unpacked};
 
 /// Where a metric is measured.
@@ -25,7 +26,7 @@ pub(crate) struct Arena {
     pub(crate) command: Option<(&'static str, Start)>,
     pub(crate) floor: Arc<dyn Floor>,
     /// The same requests that the store needs for its contract, by hand, where the floor does with fewer or others.
-    pub(crate) alike: Option<Arc<dyn Floor>>,
+    pub(crate) alike: Option<Arc<dyn Operations>>,
     /// What a look at the number of requests adds to it.
     pub(crate) look: u64,
     namespaces: Cell<u32>,
@@ -102,6 +103,7 @@ impl Arena {
                 let counts = r#"-hcl=telemetry { prometheus_retention_time = "1h" }"#;
                 let (cluster, address) = serve(Options::new(Version::usual()).flag(counts)).await;
                 let floor = crate::floor::consul::Consul::connect(address).await;
+                let alike = Arc::new(crate::floor::consul_alike::Alike::of(&floor));
                 let cluster = Rc::new(cluster);
                 let consul = {
                     let cluster = Rc::clone(&cluster);
@@ -113,7 +115,7 @@ impl Arena {
                 };
                 let arena = Self::served("consul", cluster, Arc::new(floor)).await;
                 let tools = unpacked(&format!("consul-{}", Version::usual().name()));
-                Self { command: Some(("consul lock", Rc::new(consul))), tools, ..arena }
+                Self { command: Some(("consul lock", Rc::new(consul))), tools, alike: Some(alike), ..arena }
             }
             #[cfg(feature = "zookeeper")]
             "zookeeper" => {
@@ -129,7 +131,9 @@ impl Arena {
                 use crate::servers::redis::Version;
                 let (cluster, address) = serve(Options::new(Version::usual())).await;
                 let floor = crate::floor::redis::Redis::connect(address).await;
-                Self::served("redis", Rc::new(cluster), Arc::new(floor)).await
+                let alike = Arc::new(crate::floor::redis_alike::Alike::of(&floor));
+                let arena = Self::served("redis", Rc::new(cluster), Arc::new(floor)).await;
+                Self { alike: Some(alike), ..arena }
             }
             _ => panic!("there is no backend {backend:?} here; there are {}", Self::BACKENDS.join(", ")),
         }
@@ -180,6 +184,12 @@ impl Arena {
             command.args(["--child", what, &url, namespace, &count.to_string()]).kill_on_drop(true);
             command
         }
+    }
+
+    /// What the raw operations and the same requests by hand are here. Requests alike count where they are others; where they
+    /// are as many, and only heavier, what they cost is ours to answer for.
+    pub(crate) fn floors(&self) -> (Role, Role) {
+        if self.backend == "zookeeper" { (Role::Other, Role::Floor) } else { (Role::Floor, Role::Other) }
     }
 
     pub(crate) async fn requests(&self) -> Option<u64> {

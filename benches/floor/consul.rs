@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -18,24 +19,25 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Changes, Floor, VALUE, counted};
+use super::{Changes, Floor, Operations, VALUE, counted};
 
 /// What a transaction takes.
 const OPERATIONS: usize = 64;
 
+#[derive(Clone)]
 pub(crate) struct Consul {
     address: SocketAddr,
     client: Client<HttpConnector, Full<Bytes>>,
     watcher: Client<HttpConnector, Full<Bytes>>,
     /// What locks hang on.
-    session: String,
-    writes: AtomicU64,
+    pub(super) session: String,
+    pub(super) writes: Arc<AtomicU64>,
 }
 
 impl Consul {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let (client, watcher) = (client(), client());
-        let mut consul = Self { address, client, watcher, session: String::new(), writes: AtomicU64::new(0) };
+        let mut consul = Self { address, client, watcher, session: String::new(), writes: Arc::default() };
         consul.session = consul.open().await;
         consul
     }
@@ -51,7 +53,7 @@ impl Consul {
         send(&self.client, self.address, method, path, body.into()).await.into_body()
     }
 
-    async fn commit(&self, operations: &[Value]) -> Value {
+    pub(super) async fn commit(&self, operations: &[Value]) -> Value {
         let body = serde_json::to_vec(operations).expect("it can be written");
         let answer = self.ask(Method::PUT, "/v1/txn", body).await;
         let answer: Value = serde_json::from_slice(&answer).expect("it is JSON");
@@ -61,7 +63,7 @@ impl Consul {
 }
 
 #[async_trait]
-impl Floor for Consul {
+impl Operations for Consul {
     async fn put(&self, key: &str, value: Bytes) {
         // Others each time, as a write that changes nothing is told nobody.
         let flags = self.writes.fetch_add(1, Ordering::Relaxed);
@@ -72,10 +74,6 @@ impl Floor for Consul {
         let path = format!("/v1/kv/{key}?consistent&raw");
         let answer = send(&self.client, self.address, Method::GET, &path, Bytes::new()).await;
         (answer.status() == 200).then(|| answer.into_body())
-    }
-
-    async fn delete(&self, key: &str) {
-        self.ask(Method::DELETE, &format!("/v1/kv/{key}"), Bytes::new()).await;
     }
 
     async fn state(&self, key: &str) -> i64 {
@@ -91,6 +89,19 @@ impl Floor for Consul {
         let cas = json!({ "Verb": "cas", "Key": key, "Value": value, "Flags": state, "Index": state });
         let answer = self.commit(&[json!({ "KV": cas })]).await;
         answer["Results"][0]["KV"]["ModifyIndex"].as_i64().expect("an index")
+    }
+
+    async fn lock_pair(&self, key: &str) {
+        let taken = self.ask(Method::PUT, &format!("/v1/kv/{key}?acquire={}", self.session), VALUE).await;
+        assert!(taken.starts_with(b"true"), "nobody else wants it");
+        self.ask(Method::PUT, &format!("/v1/kv/{key}?release={}", self.session), Bytes::new()).await;
+    }
+}
+
+#[async_trait]
+impl Floor for Consul {
+    async fn delete(&self, key: &str) {
+        self.ask(Method::DELETE, &format!("/v1/kv/{key}"), Bytes::new()).await;
     }
 
     async fn fill(&self, prefix: &str, count: usize) {
@@ -116,12 +127,6 @@ impl Floor for Consul {
             .zip(&entries)
             .filter(|(value, entry)| !value.is_empty() && !entry.key.is_empty())
             .count()
-    }
-
-    async fn lock_pair(&self, key: &str) {
-        let taken = self.ask(Method::PUT, &format!("/v1/kv/{key}?acquire={}", self.session), VALUE).await;
-        assert!(taken.starts_with(b"true"), "nobody else wants it");
-        self.ask(Method::PUT, &format!("/v1/kv/{key}?release={}", self.session), Bytes::new()).await;
     }
 
     async fn watch(&self, key: &str) -> Option<Changes> {

@@ -9,7 +9,7 @@ use etcd_client::{Client, Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp
 use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 
-use super::{Changes, Floor, VALUE, counted};
+use super::{Changes, Floor, Operations, VALUE, counted};
 
 /// What a transaction takes by default.
 const OPERATIONS: usize = 128;
@@ -38,7 +38,7 @@ impl Etcd {
 }
 
 #[async_trait]
-impl Floor for Etcd {
+impl Operations for Etcd {
     async fn put(&self, key: &str, value: Bytes) {
         self.client.kv_client().put(key, value, None).await.expect("it is put");
     }
@@ -46,10 +46,6 @@ impl Floor for Etcd {
     async fn get(&self, key: &str) -> Option<Bytes> {
         let mut answer = self.client.kv_client().get(key, None).await.expect("it answers");
         answer.take_kvs().pop().map(|entry| entry.into_key_value().1.into())
-    }
-
-    async fn delete(&self, key: &str) {
-        self.client.kv_client().delete(key, None).await.expect("it is deleted");
     }
 
     async fn state(&self, key: &str) -> i64 {
@@ -63,6 +59,20 @@ impl Floor for Etcd {
         self.commit(txn).await.header().expect("it has a header").revision()
     }
 
+    async fn lock_pair(&self, key: &str) {
+        let free = Compare::create_revision(key, CompareOp::Equal, 0);
+        let bound = Some(PutOptions::new().with_lease(self.lease));
+        self.commit(Txn::new().when([free]).and_then([TxnOp::put(key, VALUE, bound)])).await;
+        self.delete(key).await;
+    }
+}
+
+#[async_trait]
+impl Floor for Etcd {
+    async fn delete(&self, key: &str) {
+        self.client.kv_client().delete(key, None).await.expect("it is deleted");
+    }
+
     async fn fill(&self, prefix: &str, count: usize) {
         for nth in 0..count {
             self.put(&format!("{prefix}/{nth:05}"), VALUE).await;
@@ -73,13 +83,6 @@ impl Floor for Etcd {
         let below = Some(GetOptions::new().with_prefix());
         let answer = self.client.kv_client().get(format!("{prefix}/"), below).await.expect("it answers");
         answer.kvs().len()
-    }
-
-    async fn lock_pair(&self, key: &str) {
-        let free = Compare::create_revision(key, CompareOp::Equal, 0);
-        let bound = Some(PutOptions::new().with_lease(self.lease));
-        self.commit(Txn::new().when([free]).and_then([TxnOp::put(key, VALUE, bound)])).await;
-        self.delete(key).await;
     }
 
     async fn watch(&self, key: &str) -> Option<Changes> {

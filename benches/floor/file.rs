@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::time::Instant;
 
-use super::{Changes, Floor, VALUE};
+use super::{Changes, Floor, Operations, VALUE};
 
 const PUT: &str = "INSERT INTO entries (key, value) VALUES (?, ?)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = version + 1";
@@ -36,7 +36,7 @@ impl Sqlite {
 }
 
 #[async_trait]
-impl Floor for Sqlite {
+impl Operations for Sqlite {
     async fn put(&self, key: &str, value: Bytes) {
         self.execute(PUT, params![key, &*value]);
     }
@@ -47,10 +47,6 @@ impl Floor for Sqlite {
             read.query_row([key], |row| row.get(0)).optional()
         });
         found.map(Bytes::from)
-    }
-
-    async fn delete(&self, key: &str) {
-        self.execute("DELETE FROM entries WHERE key = ?", [key]);
     }
 
     async fn state(&self, key: &str) -> i64 {
@@ -66,6 +62,20 @@ impl Floor for Sqlite {
         state + 1
     }
 
+    async fn lock_pair(&self, key: &str) {
+        let taken =
+            self.execute("INSERT OR IGNORE INTO entries (key, value) VALUES (?, ?)", params![key, &*VALUE]);
+        assert_eq!(taken, 1, "nobody else wants it");
+        self.delete(key).await;
+    }
+}
+
+#[async_trait]
+impl Floor for Sqlite {
+    async fn delete(&self, key: &str) {
+        self.execute("DELETE FROM entries WHERE key = ?", [key]);
+    }
+
     async fn fill(&self, prefix: &str, count: usize) {
         self.register(prefix, count).await;
     }
@@ -78,13 +88,6 @@ impl Floor for Sqlite {
             read.query_map([first, last], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         });
         values.len()
-    }
-
-    async fn lock_pair(&self, key: &str) {
-        let taken =
-            self.execute("INSERT OR IGNORE INTO entries (key, value) VALUES (?, ?)", params![key, &*VALUE]);
-        assert_eq!(taken, 1, "nobody else wants it");
-        self.delete(key).await;
     }
 
     async fn watch(&self, _key: &str) -> Option<Changes> {

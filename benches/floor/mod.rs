@@ -5,12 +5,16 @@
 
 #[cfg(feature = "consul")]
 pub(crate) mod consul;
+#[cfg(feature = "consul")]
+pub(crate) mod consul_alike;
 #[cfg(feature = "etcd")]
 pub(crate) mod etcd;
 #[cfg(feature = "embedded")]
 pub(crate) mod file;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+#[cfg(feature = "redis")]
+pub(crate) mod redis_alike;
 #[cfg(feature = "zookeeper")]
 pub(crate) mod zookeeper;
 #[cfg(feature = "zookeeper")]
@@ -32,14 +36,13 @@ pub(crate) const VALUE: Bytes =
 /// One item for each change of a key, once what stands there now has been read.
 pub(crate) type Changes = BoxStream<'static, ()>;
 
+/// Single operations.
 #[async_trait]
-pub(crate) trait Floor: Send + Sync {
+pub(crate) trait Operations: Send + Sync {
     async fn put(&self, key: &str, value: Bytes);
 
     /// The newest, and not what may be stale.
     async fn get(&self, key: &str) -> Option<Bytes>;
-
-    async fn delete(&self, key: &str);
 
     /// What tells this state of an entry from the next.
     async fn state(&self, key: &str) -> i64;
@@ -47,14 +50,20 @@ pub(crate) trait Floor: Send + Sync {
     /// Puts a value if the entry is in this state, and returns the next one.
     async fn replace(&self, key: &str, state: i64, value: Bytes) -> i64;
 
+    /// Takes a lock that nobody wants, on a session that stands, and gives it back: two writes.
+    async fn lock_pair(&self, key: &str);
+}
+
+/// All that a server does for us.
+#[async_trait]
+pub(crate) trait Floor: Operations {
+    async fn delete(&self, key: &str);
+
     /// Puts so many entries below a prefix.
     async fn fill(&self, prefix: &str, count: usize);
 
     /// How many entries are below it, all of which are read.
     async fn list(&self, prefix: &str) -> usize;
-
-    /// Takes a lock that nobody wants, on a session that stands, and gives it back: two writes.
-    async fn lock_pair(&self, key: &str);
 
     /// Watches a key as another client. Nothing where the server tells nobody.
     async fn watch(&self, key: &str) -> Option<Changes>;

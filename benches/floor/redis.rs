@@ -11,14 +11,14 @@ use redis::io::tcp::TcpSettings;
 use redis::{Client, IntoConnectionInfo as _, Script, cmd, pipe};
 use tokio::time::Instant;
 
-use super::{Changes, Floor, VALUE};
+use super::{Changes, Floor, Operations, VALUE};
 
 /// How many commands are sent at once.
 const PIPELINE: usize = 1000;
 
 pub(crate) struct Redis {
     client: Client,
-    link: MultiplexedConnection,
+    pub(super) link: MultiplexedConnection,
     /// Counted apart from what it counts.
     counts: MultiplexedConnection,
     replace: Script,
@@ -43,7 +43,7 @@ impl Redis {
 }
 
 #[async_trait]
-impl Floor for Redis {
+impl Operations for Redis {
     async fn put(&self, key: &str, value: Bytes) {
         let put = cmd("SET").arg(key).arg(&*value).to_owned();
         put.exec_async(&mut self.link.clone()).await.expect("it is put");
@@ -53,10 +53,6 @@ impl Floor for Redis {
         let found: Option<Vec<u8>> =
             cmd("GET").arg(key).query_async(&mut self.link.clone()).await.expect("it answers");
         found.map(Bytes::from)
-    }
-
-    async fn delete(&self, key: &str) {
-        cmd("DEL").arg(key).exec_async(&mut self.link.clone()).await.expect("it is deleted");
     }
 
     /// A string has none: a hash with a number in it.
@@ -73,6 +69,20 @@ impl Floor for Redis {
         call.key(key).arg(state).arg(&*value);
         let next: Option<i64> = call.invoke_async(&mut self.link.clone()).await.expect("it answers");
         next.expect("nobody else writes")
+    }
+
+    async fn lock_pair(&self, key: &str) {
+        let take = cmd("SET").arg(key).arg(&*VALUE).arg("NX").arg("PX").arg(30_000).to_owned();
+        let taken: Option<String> = take.query_async(&mut self.link.clone()).await.expect("it answers");
+        assert!(taken.is_some(), "nobody else wants it");
+        self.delete(key).await;
+    }
+}
+
+#[async_trait]
+impl Floor for Redis {
+    async fn delete(&self, key: &str) {
+        cmd("DEL").arg(key).exec_async(&mut self.link.clone()).await.expect("it is deleted");
     }
 
     async fn fill(&self, prefix: &str, count: usize) {
@@ -104,13 +114,6 @@ impl Floor for Redis {
         let values: Vec<Vec<u8>> =
             cmd("MGET").arg(keys).query_async(&mut self.link.clone()).await.expect("it answers");
         values.len()
-    }
-
-    async fn lock_pair(&self, key: &str) {
-        let take = cmd("SET").arg(key).arg(&*VALUE).arg("NX").arg("PX").arg(30_000).to_owned();
-        let taken: Option<String> = take.query_async(&mut self.link.clone()).await.expect("it answers");
-        assert!(taken.is_some(), "nobody else wants it");
-        self.delete(key).await;
     }
 
     async fn watch(&self, key: &str) -> Option<Changes> {

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use zookeeper_client::{Acls, AddWatchMode, Client, CreateMode, EventType};
 
-use super::{Changes, Floor, VALUE, answer};
+use super::{Changes, Floor, Operations, VALUE, answer};
 
 /// How many nodes are made in one request: of this size a thousand and more fit.
 const OPERATIONS: usize = 500;
@@ -58,7 +58,7 @@ pub(super) fn path(key: &str) -> String {
 }
 
 #[async_trait]
-impl Floor for ZooKeeper {
+impl Operations for ZooKeeper {
     async fn put(&self, key: &str, value: Bytes) {
         let path = path(key);
         if self.client.set_data(&path, &value, None).await.is_err() {
@@ -72,10 +72,6 @@ impl Floor for ZooKeeper {
         found.map(|(value, _)| value.into())
     }
 
-    async fn delete(&self, key: &str) {
-        self.client.delete(&path(key), None).await.expect("it is deleted");
-    }
-
     async fn state(&self, key: &str) -> i64 {
         let stat = self.client.check_stat(&path(key)).await.expect("it answers");
         stat.expect("it stands").version.into()
@@ -85,6 +81,19 @@ impl Floor for ZooKeeper {
         let version = i32::try_from(state).expect("it was one");
         let stat = self.client.set_data(&path(key), &value, Some(version)).await;
         stat.expect("nobody else writes").version.into()
+    }
+
+    async fn lock_pair(&self, key: &str) {
+        let path = path(key);
+        make(&self.client, &path, CreateMode::Ephemeral).await;
+        self.client.delete(&path, None).await.expect("it is ours");
+    }
+}
+
+#[async_trait]
+impl Floor for ZooKeeper {
+    async fn delete(&self, key: &str) {
+        self.client.delete(&path(key), None).await.expect("it is deleted");
     }
 
     async fn fill(&self, prefix: &str, count: usize) {
@@ -103,12 +112,6 @@ impl Floor for ZooKeeper {
             reads.add_get_data(&format!("{prefix}/{name}")).expect("a path");
         }
         reads.commit().await.expect("it answers").len()
-    }
-
-    async fn lock_pair(&self, key: &str) {
-        let path = path(key);
-        make(&self.client, &path, CreateMode::Ephemeral).await;
-        self.client.delete(&path, None).await.expect("it is ours");
     }
 
     async fn watch(&self, key: &str) -> Option<Changes> {

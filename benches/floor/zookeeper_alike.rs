@@ -2,14 +2,12 @@
 //! see all that was acknowledged, and writes that check a counter beside the node, as the node's own version begins anew
 //! when it is made again.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use zookeeper_client::{Acls, CreateMode, MultiWriter};
 
 use super::zookeeper::{ZooKeeper, make, path};
-use super::{Changes, Floor, VALUE};
+use super::{Operations, VALUE};
 
 pub(crate) struct Alike(ZooKeeper);
 
@@ -31,7 +29,7 @@ impl Alike {
 }
 
 #[async_trait]
-impl Floor for Alike {
+impl Operations for Alike {
     async fn put(&self, key: &str, value: Bytes) {
         let mut writes = self.checked();
         writes.add_set_data(&path(key), &value, None).expect("a path");
@@ -47,10 +45,6 @@ impl Floor for Alike {
         found.await.ok().map(|(value, _)| value.into())
     }
 
-    async fn delete(&self, key: &str) {
-        self.0.delete(key).await;
-    }
-
     async fn state(&self, key: &str) -> i64 {
         self.0.state(key).await
     }
@@ -62,14 +56,6 @@ impl Floor for Alike {
         writes.add_set_data(&path(key), &value, None).expect("a path");
         writes.commit().await.expect("nobody else writes");
         state + 1
-    }
-
-    async fn fill(&self, prefix: &str, count: usize) {
-        self.0.fill(prefix, count).await;
-    }
-
-    async fn list(&self, prefix: &str) -> usize {
-        self.0.list(prefix).await
     }
 
     /// A place in a queue, and all places in the same flight.
@@ -86,17 +72,5 @@ impl Floor for Alike {
         let mut writes = client.new_multi_writer();
         writes.add_delete(&format!("{place}{number}"), None).expect("a path");
         writes.commit().await.expect("it is ours");
-    }
-
-    async fn watch(&self, key: &str) -> Option<Changes> {
-        self.0.watch(key).await
-    }
-
-    async fn register(&self, prefix: &str, count: usize) -> Duration {
-        self.0.register(prefix, count).await
-    }
-
-    async fn requests(&self) -> Option<u64> {
-        self.0.requests().await
     }
 }

@@ -9,7 +9,7 @@ use quorate::kv::{Consistency, Key, StoreExt as _};
 use super::{Bar, Metric, Scale};
 use crate::arena::Arena;
 use crate::contest::{Contestant, Role, Work};
-use crate::floor::{Floor, VALUE};
+use crate::floor::{Operations, VALUE};
 use crate::work::{abreast, timed};
 
 const LISTED: usize = 1000;
@@ -40,19 +40,17 @@ pub(super) fn metrics() -> Vec<Metric> {
 async fn all<Q: Work + 'static, F: Work + 'static>(
     arena: &Arena,
     ours: impl AsyncFnOnce(Client, Key) -> Q,
-    by_hand: impl AsyncFn(Arc<dyn Floor>) -> F,
+    by_hand: impl AsyncFn(Arc<dyn Operations>) -> F,
 ) -> Vec<Contestant> {
     let client = arena.client(&arena.namespace()).await;
     let ours = ours(client, Key::new("k").expect("a key")).await;
     let mut all = vec![Contestant::new(Role::Quorate, "quorate", ours)];
-    let floor = by_hand(Arc::clone(&arena.floor)).await;
-    match &arena.alike {
-        None => all.push(Contestant::new(Role::Floor, "raw", floor)),
-        Some(alike) => {
-            all.push(Contestant::new(Role::Other, "raw", floor));
-            let alike = by_hand(Arc::clone(alike)).await;
-            all.push(Contestant::new(Role::Floor, "same requests", alike));
-        }
+    let floor = Arc::clone(&arena.floor);
+    let raw: Arc<dyn Operations> = floor;
+    let (first, second) = arena.floors();
+    all.push(Contestant::new(first, "raw", by_hand(raw).await));
+    if let Some(alike) = &arena.alike {
+        all.push(Contestant::new(second, "same requests", by_hand(Arc::clone(alike)).await));
     }
     all
 }
@@ -64,8 +62,9 @@ async fn put(arena: &Arena, scale: Scale) -> Vec<Contestant> {
             client.kv().put(key.clone(), VALUE).await.expect("it is put");
         })
     };
-    let by_hand =
-        async |floor: Arc<dyn Floor>| timed(operations, async move || floor.put("floor-put", VALUE).await);
+    let by_hand = async |floor: Arc<dyn Operations>| {
+        timed(operations, async move || floor.put("floor-put", VALUE).await)
+    };
     all(arena, ours, by_hand).await
 }
 
@@ -78,7 +77,7 @@ async fn get(arena: &Arena, scale: Scale) -> Vec<Contestant> {
             assert!(found.expect("it answers").is_some(), "it stands");
         })
     };
-    let by_hand = async |floor: Arc<dyn Floor>| {
+    let by_hand = async |floor: Arc<dyn Operations>| {
         floor.put("floor-get", VALUE).await;
         timed(operations, async move || assert!(floor.get("floor-get").await.is_some(), "it stands"))
     };
@@ -94,7 +93,7 @@ async fn cas(arena: &Arena, scale: Scale) -> Vec<Contestant> {
             version = write.applied().expect("nobody else writes").version;
         })
     };
-    let by_hand = async |floor: Arc<dyn Floor>| {
+    let by_hand = async |floor: Arc<dyn Operations>| {
         // Nobody else's, as both that are by hand go on from the state they left.
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let key = format!("floor-cas{}", NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
@@ -130,7 +129,7 @@ async fn puts(arena: &Arena, scale: Scale) -> Vec<Contestant> {
             client.kv().put(key.clone(), VALUE).await.expect("it is put");
         })
     };
-    let by_hand = async |floor: Arc<dyn Floor>| {
+    let by_hand = async |floor: Arc<dyn Operations>| {
         abreast(operations, async move |nth| floor.put(&format!("floor-puts{}", nth % 64), VALUE).await)
     };
     all(arena, ours, by_hand).await
@@ -145,7 +144,7 @@ async fn gets(arena: &Arena, scale: Scale) -> Vec<Contestant> {
             assert!(found.expect("it answers").is_some(), "it stands");
         })
     };
-    let by_hand = async |floor: Arc<dyn Floor>| {
+    let by_hand = async |floor: Arc<dyn Operations>| {
         floor.put("floor-gets", VALUE).await;
         abreast(operations, async move |_| assert!(floor.get("floor-gets").await.is_some(), "it stands"))
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Bar, Metric, Scale};
 use crate::arena::Arena;
 use crate::contest::{Contestant, Role};
-use crate::floor::Floor;
+use crate::floor::Operations;
 use crate::work::timed;
 
 pub(super) fn metrics() -> Vec<Metric> {
@@ -28,12 +28,13 @@ async fn pair(arena: &Arena, scale: Scale) -> Vec<Contestant> {
         mutex.lock().await.expect("it is free").release().await;
         let _kept = &client;
     });
-    let by_hand = |role, name, floor: &Arc<dyn Floor>| {
-        let floor = Arc::clone(floor);
+    let by_hand = |role, name, floor: Arc<dyn Operations>| {
         Contestant::new(role, name, timed(operations, async move || floor.lock_pair("floor-pair").await))
     };
+    let floor = Arc::clone(&arena.floor);
+    let raw: Arc<dyn Operations> = floor;
     let mut all =
-        vec![Contestant::new(Role::Quorate, "quorate", ours), by_hand(Role::Floor, "floor", &arena.floor)];
-    all.extend(arena.alike.as_ref().map(|alike| by_hand(Role::Other, "same requests", alike)));
+        vec![Contestant::new(Role::Quorate, "quorate", ours), by_hand(Role::Floor, "two writes", raw)];
+    all.extend(arena.alike.as_ref().map(|alike| by_hand(Role::Other, "same requests", Arc::clone(alike))));
     all
 }
