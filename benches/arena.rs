@@ -12,7 +12,9 @@ use tokio::process::Command;
 
 use crate::contest::Role;
 use crate::floor::{Floor, Operations};
-use crate::servers::{Cluster, Options, Release, unpacked};
+use crate::servers::Cluster;
+#[cfg(any(feature = "consul", feature = "etcd", feature = "redis", feature = "zookeeper"))]
+use crate::servers::{Options, Release};
 
 /// Where a metric is measured.
 pub(crate) struct Arena {
@@ -37,13 +39,10 @@ pub(crate) struct Arena {
 pub(crate) type Start = Rc<dyn Fn() -> Command>;
 
 /// What goes when it is dropped.
+#[allow(dead_code, reason = "they are there to be dropped, and only where there is such a store")]
 pub(crate) enum Served {
-    #[cfg_attr(
-        not(any(feature = "consul", feature = "etcd", feature = "redis", feature = "zookeeper")),
-        expect(dead_code, reason = "without the feature of a server there is none")
-    )]
-    Cluster(#[expect(dead_code, reason = "dropping it ends it")] Rc<dyn Cluster>),
-    Directory(#[expect(dead_code, reason = "dropping it removes it")] tempfile::TempDir),
+    Cluster(Rc<dyn Cluster>),
+    Directory(tempfile::TempDir),
 }
 
 impl Arena {
@@ -94,7 +93,7 @@ impl Arena {
                     }
                 };
                 let arena = Self::served("etcd", cluster, Arc::new(floor)).await;
-                let tools = unpacked(&format!("etcd-{}", Version::usual().name()));
+                let tools = crate::servers::unpacked(&format!("etcd-{}", Version::usual().name()));
                 Self { command: Some(("etcdctl lock", Rc::new(etcdctl))), tools, ..arena }
             }
             #[cfg(feature = "consul")]
@@ -114,7 +113,7 @@ impl Arena {
                     }
                 };
                 let arena = Self::served("consul", cluster, Arc::new(floor)).await;
-                let tools = unpacked(&format!("consul-{}", Version::usual().name()));
+                let tools = crate::servers::unpacked(&format!("consul-{}", Version::usual().name()));
                 Self { command: Some(("consul lock", Rc::new(consul))), tools, alike: Some(alike), ..arena }
             }
             #[cfg(feature = "zookeeper")]

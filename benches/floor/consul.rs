@@ -19,7 +19,8 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Changes, Floor, Operations, VALUE, counted};
+use super::asked::counted;
+use super::{Changes, Floor, Operations, VALUE};
 
 /// What a transaction takes.
 const OPERATIONS: usize = 64;

@@ -9,7 +9,8 @@ use etcd_client::{Client, Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp
 use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 
-use super::{Changes, Floor, Operations, VALUE, counted};
+use super::asked::counted;
+use super::{Changes, Floor, Operations, VALUE};
 
 /// What a transaction takes by default.
 const OPERATIONS: usize = 128;

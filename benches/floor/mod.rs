@@ -3,6 +3,8 @@
 //! A floor does the least work that has the same effect. It keeps no promise beside that: no deadline, no retry, no
 //! unknown outcome, and a failure ends the run.
 
+#[cfg(any(feature = "consul", feature = "etcd", feature = "zookeeper"))]
+mod asked;
 #[cfg(feature = "consul")]
 pub(crate) mod consul;
 #[cfg(feature = "consul")]
@@ -20,14 +22,11 @@ pub(crate) mod zookeeper;
 #[cfg(feature = "zookeeper")]
 pub(crate) mod zookeeper_alike;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 /// What is put everywhere: 64 bytes.
 pub(crate) const VALUE: Bytes =
@@ -74,24 +73,4 @@ pub(crate) trait Floor: Operations {
 
     /// How many requests the server has got so far, as it counts them; nothing where there is no server.
     async fn requests(&self) -> Option<u64>;
-}
-
-/// What a server answers to these bytes until it closes the connection.
-async fn answer(server: SocketAddr, request: &str) -> String {
-    let mut stream = TcpStream::connect(server).await.expect("it listens");
-    stream.write_all(request.as_bytes()).await.expect("it is sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("it is text");
-    answer
-}
-
-/// The sum of the counters in Prometheus' format that are called so.
-#[cfg(any(feature = "consul", feature = "etcd"))]
-async fn counted(server: SocketAddr, path: &str, is_counted: impl Fn(&str) -> bool) -> u64 {
-    let page = answer(server, &format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n")).await;
-    let count = |line: &str| {
-        let (name, count) = line.rsplit_once(' ')?;
-        is_counted(name).then(|| count.parse::<u64>().ok()).flatten()
-    };
-    page.lines().filter_map(count).sum()
 }

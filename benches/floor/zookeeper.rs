@@ -12,7 +12,8 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use zookeeper_client::{Acls, AddWatchMode, Client, CreateMode, EventType};
 
-use super::{Changes, Floor, Operations, VALUE, answer};
+use super::asked::answer;
+use super::{Changes, Floor, Operations, VALUE};
 
 /// How many nodes are made in one request: of this size a thousand and more fit.
 const OPERATIONS: usize = 500;
