@@ -130,9 +130,7 @@ impl Arena {
                 use crate::servers::redis::Version;
                 let (cluster, address) = serve(Options::new(Version::usual())).await;
                 let floor = crate::floor::redis::Redis::connect(address).await;
-                let alike = Arc::new(crate::floor::redis_alike::Alike::of(&floor));
-                let arena = Self::served("redis", Rc::new(cluster), Arc::new(floor)).await;
-                Self { alike: Some(alike), ..arena }
+                Self::served("redis", Rc::new(cluster), Arc::new(floor)).await
             }
             _ => panic!("there is no backend {backend:?} here; there are {}", Self::BACKENDS.join(", ")),
         }

@@ -15,8 +15,6 @@ pub(crate) mod etcd;
 pub(crate) mod file;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
-#[cfg(feature = "redis")]
-pub(crate) mod redis_alike;
 #[cfg(feature = "zookeeper")]
 pub(crate) mod zookeeper;
 #[cfg(feature = "zookeeper")]
