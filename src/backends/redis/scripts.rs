@@ -37,26 +37,29 @@ fn command(name: &str, script: &str, meta: &str, arguments: &[&[u8]]) -> Cmd {
 }
 
 macro_rules! scripts {
-    ($($(#[$about:meta])* $name:ident = $file:literal;)*) => {$(
+    ($($(#[$about:meta])* $name:ident = $($piece:literal)*;)*) => {$(
         $(#[$about])*
         pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
-            Script::new(concat!(include_str!("scripts/prelude.lua"), include_str!($file)))
+            Script::new(concat!(
+                include_str!("scripts/head.lua"),
+                $(include_str!(concat!("scripts/", $piece, ".lua"))),*
+            ))
         });
     )*};
 }
 
 scripts! {
-    GET = "scripts/get.lua";
-    LIST = "scripts/list.lua";
-    COMMIT = "scripts/commit.lua";
-    DELETE_PREFIX = "scripts/delete_prefix.lua";
-    GRANT = "scripts/grant.lua";
-    RENEW = "scripts/renew.lua";
-    REVOKE = "scripts/revoke.lua";
-    ENTER = "scripts/enter.lua";
-    AHEAD = "scripts/ahead.lua";
+    GET = "read" "get";
+    LIST = "covered" "list";
+    COMMIT = "read" "write" "commit";
+    DELETE_PREFIX = "covered" "write" "delete_prefix";
+    GRANT = "write" "bury" "grant";
+    RENEW = "write" "bury" "renew";
+    REVOKE = "write" "bury" "revoke";
+    ENTER = "write" "places" "enter";
+    AHEAD = "places" "ahead";
     /// Buries the dead, and says when to look again.
-    TICK = "scripts/tick.lua";
+    TICK = "write" "bury" "tick";
 }
 
 /// Tries what the others do, on a key of its own.
