@@ -28,8 +28,9 @@ impl Script {
 }
 
 fn command(name: &str, script: &str, meta: &str, arguments: &[&[u8]]) -> Cmd {
-    let mut command = redis::cmd(name);
-    command.arg(script).arg(1).arg(meta);
+    let size = arguments.iter().map(|argument| argument.len()).sum::<usize>();
+    let mut command = Cmd::with_capacity(4 + arguments.len(), size + script.len() + meta.len() + 16);
+    command.arg(name).arg(script).arg(1).arg(meta);
     for argument in arguments {
         command.arg(argument);
     }

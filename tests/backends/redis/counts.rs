@@ -17,9 +17,22 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("a_lock_costs_one_script_and_one_to_give_it_back", acquire_and_release),
         trial("a_hand_over_costs_the_same_however_many_wait", hand_over),
         trial("ten_thousand_registrations_are_one_key_to_renew", renewal),
-        trial("foreign_keys_cost_nothing", foreign),
+        trial("the_dead_go_in_batches_however_many_die_at_once", batches),
+        trial("a_million_foreign_keys_cost_nothing", foreign),
     ]
 }
+
+/// How many entries are put.
+const MANY: u64 = 10_000;
+
+/// How many of the dead one script removes at most.
+const BATCH: u64 = 256;
+
+/// Ends every session, as if its time were up.
+const KILL: &str = "for _, session in ipairs(redis.call('ZRANGE', '{quorate}:d', 0, -1)) do
+    redis.call('DEL', '{quorate}:s:' .. session)
+    redis.call('ZADD', '{quorate}:d', 0, session)
+end";
 
 type Counts = BTreeMap<String, u64>;
 
@@ -111,7 +124,6 @@ async fn quiet(redis: &Redis) -> Counts {
 }
 
 async fn renewal() {
-    const MANY: u64 = 10_000;
     let redis = start().await;
     let store = connect(&redis.url("")).await;
     let session = store.grant(TTL * 6).await.expect("it grants").id;
@@ -130,8 +142,35 @@ async fn renewal() {
     // Nor is the server blocked by their end: it goes in batches.
     store.revoke(&session).await.expect("it is revoked");
     let cost = since(&redis, &before).await;
-    assert!(of(&cost, "spop") >= MANY / 256, "{cost:?}");
+    assert!(of(&cost, "evalsha") >= MANY / BATCH, "{cost:?}");
     assert_eq!(store.list(&key("s"), Consistency::Linearizable).await.expect("it answers"), []);
+}
+
+async fn batches() {
+    const SESSIONS: u64 = 20;
+    let redis = start().await;
+    let (store, other) = (connect(&redis.url("")).await, connect(&redis.url("")).await);
+    for nth in 0..SESSIONS {
+        let session = other.grant(TTL * 6).await.expect("it grants").id;
+        for half in 0..2 {
+            let each = 0..MANY / SESSIONS / 2;
+            let txn = each.fold(Txn::new(), |txn, at| {
+                txn.put_bound(&key(&format!("s/{nth}-{half}-{at}")), "10.0.0.1:80", &session)
+            });
+            assert!(other.commit(txn).await.expect("it is put").is_applied());
+        }
+    }
+    let before = counts(&redis).await;
+    redis.cli(&["EVAL", KILL, "0"]).await.expect("they die");
+    let mut watch = store.watch(Scope::Prefix(key("s")));
+    assert!(matches!(soon("the watch begins", watch.next()).await, Some(Ok(Event::Snapshot(_)))));
+    until("the dead are gone", PATIENCE, async || match redis.cli(&["ZCARD", "{quorate}:i"]).await {
+        Ok(none) if none == "0" => Ok(()),
+        some => Err(format!("{some:?}")),
+    })
+    .await;
+    let cost = since(&redis, &before).await;
+    assert!(of(&cost, "evalsha") >= MANY / BATCH, "{cost:?}");
 }
 
 async fn foreign() {
@@ -141,9 +180,11 @@ async fn foreign() {
         store.put(format!("p/{nth}").as_str(), "1").await.expect("it is put");
     }
     let mut costs = Vec::new();
-    for foreign in ["0", "200000"] {
-        let fill = "for i = 1, ARGV[1] do redis.call('SET', 'foreign:' .. i, 'x', 'EX', 9999) end";
-        redis.cli(&["EVAL", fill, "0", foreign]).await.expect("it is filled");
+    for foreign in [0, 1_000_000] {
+        for from in (0..foreign).step_by(100_000) {
+            let fill = "for i = 1, 100000 do redis.call('SET', 'foreign:' .. ARGV[1] + i, 'x', 'EX', 9999) end";
+            redis.cli(&["EVAL", fill, "0", &from.to_string()]).await.expect("it is filled");
+        }
         store.list(&key("p"), Consistency::Linearizable).await.expect("the server knows the script");
         let before = counts(&redis).await;
         assert_eq!(store.list(&key("p"), Consistency::Linearizable).await.expect("it answers").len(), 10);
