@@ -116,7 +116,11 @@ fn number(line: &[u8]) -> io::Result<i64> {
 fn length(line: &[u8]) -> io::Result<Option<usize>> {
     match number(line)? {
         -1 => Ok(None),
-        length => usize::try_from(length).ok().filter(|length| *length <= MOST).map(Some).ok_or_else(|| bad("no length")),
+        length => usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= MOST)
+            .map(Some)
+            .ok_or_else(|| bad("no length")),
     }
 }
 
@@ -131,7 +135,8 @@ fn bad(what: &str) -> io::Error {
 mod tests {
     use super::*;
 
-    const MANY: &[u8] = b"*3\r\n$5\r\na\r\nbc\r\n:-7\r\n*2\r\n$-1\r\n$0\r\n\r\n+OK\r\n-MOVED 1 h:2\r\n*0\r\n*-1\r\n:12\r\n";
+    const MANY: &[u8] =
+        b"*3\r\n$5\r\na\r\nbc\r\n:-7\r\n*2\r\n$-1\r\n$0\r\n\r\n+OK\r\n-MOVED 1 h:2\r\n*0\r\n*-1\r\n:12\r\n";
 
     fn expected() -> Vec<Value> {
         let inner = Value::Array(vec![Value::Nil, Value::BulkString(Vec::new())]);

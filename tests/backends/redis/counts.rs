@@ -152,10 +152,9 @@ async fn batches() {
     let (store, other) = (connect(&redis.url("")).await, connect(&redis.url("")).await);
     for nth in 0..SESSIONS {
         let session = other.grant(TTL * 6).await.expect("it grants").id;
-        for half in 0..2 {
-            let each = 0..MANY / SESSIONS / 2;
-            let txn = each.fold(Txn::new(), |txn, at| {
-                txn.put_bound(&key(&format!("s/{nth}-{half}-{at}")), "10.0.0.1:80", &session)
+        for batch in 0..MANY / SESSIONS / 100 {
+            let txn = (0..100).fold(Txn::new(), |txn, at| {
+                txn.put_bound(&key(&format!("s/{nth}-{batch}-{at}")), "10.0.0.1:80", &session)
             });
             assert!(other.commit(txn).await.expect("it is put").is_applied());
         }
@@ -182,7 +181,8 @@ async fn foreign() {
     let mut costs = Vec::new();
     for foreign in [0, 1_000_000] {
         for from in (0..foreign).step_by(100_000) {
-            let fill = "for i = 1, 100000 do redis.call('SET', 'foreign:' .. ARGV[1] + i, 'x', 'EX', 9999) end";
+            let fill =
+                "for i = 1, 100000 do redis.call('SET', 'foreign:' .. ARGV[1] + i, 'x', 'EX', 9999) end";
             redis.cli(&["EVAL", fill, "0", &from.to_string()]).await.expect("it is filled");
         }
         store.list(&key("p"), Consistency::Linearizable).await.expect("the server knows the script");

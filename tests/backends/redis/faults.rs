@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use quorate::kv::{ErrorKind, LossReason, Outcome, SessionOptions, Sessions, StoreExt};
+use quorate::kv::{
+    ErrorKind, LossReason, Outcome, SessionOptions, SessionStore, Sessions, Store, StoreExt, Txn,
+};
 use quorate::lock::{Guard, Mutex};
 use tokio::time::{Instant, sleep};
 
-use super::{SHORT, TTL, connect, held, sessions, soon, start, through, trial};
+use super::{SHORT, TTL, connect, held, key, sessions, soon, start, through, trial};
 use crate::servers::Cluster as _;
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -15,6 +17,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("a_restart_with_its_data_costs_no_lock", restarted),
         trial("a_wiped_store_is_noticed", wiped),
         trial("an_older_copy_is_noticed", restored),
+        trial("what_an_older_copy_holds_is_void", void),
         trial("a_stopped_server_costs_no_lock_that_it_wakes_in_time_for", stopped),
         trial("a_blocked_runtime_costs_no_lease_that_is_renewed_elsewhere", blocked),
         trial("a_holder_that_is_cut_off_lets_go_first", partitioned),
@@ -96,6 +99,22 @@ fn copy_files(from: &std::path::Path, to: &std::path::Path) {
         let file = file.expect("a file");
         std::fs::copy(file.path(), to.join(file.file_name())).expect("it is copied");
     }
+}
+
+async fn void() {
+    let redis = start().await;
+    let store = connect(&redis.url("")).await;
+    let session = store.grant(TTL).await.expect("it grants").id;
+    let bound = |at: &str| Txn::new().put_bound(&key(at), "1", &session);
+    let made = store.commit(bound("a")).await.expect("it is put").applied().expect("nothing is checked");
+    // As if a copy had been taken when the session was there, and less had been written.
+    redis.cli(&["HSET", "{quorate}:meta", "rev", "1"]).await.expect("it is set");
+    let told = store.put("b", "1").await.expect_err("the store went back");
+    assert_eq!((told.kind(), told.outcome()), (ErrorKind::FenceRegression, Outcome::NotApplied), "{told}");
+    assert!(store.put("b", "2").await.expect("it was told once").fence > made[0].fence);
+    assert_eq!(store.fetch("a").await.expect("it answers"), None);
+    let late = store.commit(bound("a")).await.expect_err("the session is of another life");
+    assert_eq!(late.kind(), ErrorKind::SessionLost, "{late}");
 }
 
 async fn stopped() {

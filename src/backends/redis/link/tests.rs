@@ -31,14 +31,18 @@ fn link() -> (Arc<Link>, Server) {
     (Link::new(Box::new(ours)), Server(BufReader::new(theirs)))
 }
 
-fn carried() -> (Arc<Link>, Server) {
+/// With the task, which has nothing to do yet.
+async fn carried() -> (Arc<Link>, Server) {
     let (link, server) = link();
     tokio::spawn(Arc::clone(&link).carry());
+    tokio::task::yield_now().await;
+    assert!(lock(&link.line).task.is_some());
     (link, server)
 }
 
 async fn ask(link: &Link, what: &str) -> String {
-    let reply = timeout(Duration::from_secs(10), link.ask(format!("{what}\n").as_bytes()));
+    let request = format!("{what}\n");
+    let reply = timeout(Duration::from_secs(10), link.ask(request.as_bytes()));
     redis::from_redis_value(reply.await.expect("a reply comes").unwrap()).unwrap()
 }
 
@@ -54,7 +58,7 @@ async fn whoever_is_alone_needs_no_task() {
 
 #[tokio::test]
 async fn each_of_many_has_its_own_reply() {
-    let (link, mut server) = carried();
+    let (link, mut server) = carried().await;
     let names: Vec<_> = (0..500).map(|nth| format!("request {nth}")).collect();
     let (told, ()) =
         tokio::join!(join_all(names.iter().map(|name| ask(&link, name))), server.echo(names.len()));
@@ -65,7 +69,7 @@ async fn each_of_many_has_its_own_reply() {
 
 #[tokio::test]
 async fn the_reply_to_a_dropped_request_is_nobody_elses() {
-    let (link, mut server) = carried();
+    let (link, mut server) = carried().await;
     // Too long to be sent at once: what was begun is finished.
     let long = "x".repeat(1000) + "\n";
     assert!(poll_immediate(link.ask(long.as_bytes())).await.is_none());
@@ -80,7 +84,7 @@ async fn the_reply_to_a_dropped_request_is_nobody_elses() {
 
 #[tokio::test]
 async fn nobody_waits_for_one_who_is_not_polled() {
-    let (link, mut server) = carried();
+    let (link, mut server) = carried().await;
     let mut idle = Box::pin(link.ask(b"idle\n"));
     assert!(poll_immediate(&mut idle).await.is_none());
     let (told, ()) = tokio::join!(ask(&link, "busy"), server.echo(2));
@@ -90,19 +94,20 @@ async fn nobody_waits_for_one_who_is_not_polled() {
 
 #[tokio::test]
 async fn the_end_is_told_to_all() {
-    let (link, server) = carried();
+    let (link, server) = carried().await;
     let ends = async {
         tokio::task::yield_now().await;
         drop(server);
     };
-    let (first, second, ()) = tokio::join!(link.ask(b"a\n"), link.ask(b"b\n"), ends);
+    let told = async { tokio::join!(link.ask(b"a\n"), link.ask(b"b\n"), ends) };
+    let (first, second, ()) = timeout(Duration::from_secs(10), told).await.expect("they are told");
     assert!(first.is_err() && second.is_err());
     assert!(link.is_over() && link.ask(b"c\n").await.is_err());
 }
 
 #[tokio::test]
 async fn an_end_is_noticed_though_nobody_asks() {
-    let (link, mut server) = carried();
+    let (link, mut server) = carried().await;
     tokio::join!(ask(&link, "a"), server.echo(1));
     assert!(!link.is_over());
     drop(server);
@@ -111,21 +116,21 @@ async fn an_end_is_noticed_though_nobody_asks() {
 
 #[tokio::test]
 async fn a_reply_that_nobody_awaits_is_the_end() {
-    let (link, mut server) = carried();
+    let (link, mut server) = carried().await;
     server.0.write_all(b"+hello\r\n").await.unwrap();
     assert!(link.is_over());
 }
 
 #[tokio::test]
 async fn only_so_many_wait_for_replies() {
-    let (link, mut server) = carried();
+    let (link, mut server) = carried().await;
     let many = join_all((0..=ROOM).map(|nth| {
         let link = &link;
         async move { ask(link, &nth.to_string()).await }
     }));
     let served = async {
-        for nth in 0..ROOM {
-            assert_eq!(server.asked().await, nth.to_string());
+        for _ in 0..ROOM {
+            server.asked().await;
         }
         let more = timeout(Duration::from_millis(50), server.0.fill_buf()).await;
         assert!(more.is_err(), "one more was sent");
@@ -135,5 +140,5 @@ async fn only_so_many_wait_for_replies() {
         server.echo(1).await;
     };
     let (told, ()) = tokio::join!(many, served);
-    assert_eq!(told.last().unwrap(), &ROOM.to_string());
+    assert_eq!(told.iter().filter(|reply| *reply != "x").count(), 1);
 }
