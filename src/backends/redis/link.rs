@@ -200,7 +200,9 @@ impl Link {
         let task = line.task.take();
         drop(line);
         self.room.close();
-        told.into_iter().for_each(|(slot, why)| slot.put(Err(why)));
+        for (slot, why) in told {
+            slot.put(Err(why));
+        }
         wake(task);
     }
 }

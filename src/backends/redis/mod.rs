@@ -56,7 +56,7 @@ const BACKEND: &str = "redis";
 /// this client had seen. Guard what matters by the fence.
 ///
 /// A session is one key with a life, exact to the millisecond; what is bound to it lives only while that key does. The
-/// end of a session is told to those who watch by whichever client comes by, and by one that watches within half a second.
+/// end of a session is told to those who watch by whichever client keeps a session, and by one that watches within half a second.
 /// A server whose clock jumps ends sessions early, or late.
 ///
 /// # How it talks
