@@ -179,6 +179,11 @@ impl QueueStore for Redis {
         queue::ahead(&self.servers, place, limit).await.map_err(|error| error.on(place.queue.key()))
     }
 
+    async fn leave(&self, place: &Place) -> Result<bool> {
+        let left = txn::commit(&self.servers, &place.removal()).await;
+        left.map(|left| left.is_applied()).map_err(|error| error.on(place.queue.key()))
+    }
+
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {
         if queue.is_native() { None } else { queue.read_place(entry) }
     }
