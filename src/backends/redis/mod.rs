@@ -4,6 +4,7 @@ mod changes;
 mod connection;
 mod error;
 mod find;
+mod history;
 mod hub;
 mod options;
 mod queue;
@@ -13,6 +14,7 @@ mod servers;
 mod session;
 mod tls;
 mod txn;
+mod url;
 mod watch;
 
 use std::fmt;

@@ -55,6 +55,8 @@ scripts! {
     REVOKE = "scripts/revoke.lua";
     ENTER = "scripts/enter.lua";
     AHEAD = "scripts/ahead.lua";
+    /// Sees whether what this client saw stands there still.
+    VERIFY = "scripts/verify.lua";
     /// Buries the dead, and says when to look again.
     TICK = "scripts/tick.lua";
 }

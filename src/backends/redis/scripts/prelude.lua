@@ -1,14 +1,15 @@
 -- Stands before every other script. KEYS[1] is `{TAG}:meta`; all other keys are made from it, and lie in its slot.
--- ARGV: the epoch that the caller knows ('' for none), the highest revision it has seen, an epoch to begin if need be.
+-- ARGV: the epoch that the caller knows ('' for none), the highest revision it has seen, and a number that nobody else has: the
+-- stamp of what is written here, and the name of an epoch to begin if need be.
 --
---   {TAG}:meta       hash: epoch, and rev, the revision that was given last
+--   {TAG}:meta       hash: epoch, and rev, the revision that was given last, with its stamp
 --   {TAG}:e:KEY      hash: v value, m revision of the last write, c revision it was made at, s session it is bound to
 --   {TAG}:i          sorted set: every key, with NUL for '/', so that its order is by segments
 --   {TAG}:s:SESSION  string with a life: the ttl in ms; the session lives while this is there
 --   {TAG}:d          sorted set: sessions by when they end, in ms
 --   {TAG}:b:SESSION  set: the keys that are bound to it
 --   {TAG}:q:QUEUE    sorted set: the places of a queue by fence
---   {TAG}:w          stream: one entry for every revision, without a gap
+--   {TAG}:w          stream: one entry for every revision, without a gap, under the id REVISION-STAMP
 local call = redis.call
 local meta = KEYS[1]
 local root = string.sub(meta, 1, -5)
@@ -25,19 +26,29 @@ local function digits(number)
   return string.format('%.0f', number)
 end
 
-local known, seen = ARGV[1], tonumber(ARGV[2])
-local state = call('HMGET', meta, 'epoch', 'rev')
-local epoch, rev = state[1], tonumber(state[2] or 0)
-if not epoch or seen > rev then
-  -- Nothing is here yet, or what was here is lost. Revisions go on above all that were given: in microseconds the clock is
-  -- ahead of any that was counted one by one.
-  epoch = ARGV[3]
+local known, seen, stamp = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local state = call('HMGET', meta, 'epoch', 'rev', 'stamp')
+local epoch, rev, last = state[1], tonumber(state[2] or 0), state[3] or '0'
+
+-- Begins another life of the store. Revisions go on above all that were given: in microseconds the clock is ahead of any that
+-- was counted one by one.
+local function begin()
+  epoch, last = stamp, stamp
   rev = math.max(seen + 1, rev + 1, clock[1] * 1000000 + clock[2])
-  call('HSET', meta, 'epoch', epoch, 'rev', digits(rev))
+  call('HSET', meta, 'epoch', epoch, 'rev', digits(rev), 'stamp', stamp)
   call('DEL', root .. 'w')
+  call('XADD', root .. 'w', digits(rev) .. '-' .. stamp, 'e', epoch)
+end
+local function answer(status, ...)
+  return { epoch, rev, last, status, ... }
+end
+
+-- Nothing is here yet, or what was here is lost.
+if not epoch or seen > rev then
+  begin()
 end
 if known ~= '' and known ~= epoch then
-  return { epoch, rev, 'regressed' }
+  return answer('regressed')
 end
 
 local alive = {}
@@ -64,7 +75,8 @@ end
 -- A new revision comes before what is written at it: with no memory left this fails, and then nothing was written.
 local changes = {}
 local function step()
-  rev = call('HINCRBY', meta, 'rev', 1)
+  rev, last = rev + 1, stamp
+  call('HSET', meta, 'rev', digits(rev), 'stamp', stamp)
 end
 local function tell(...)
   for _, part in ipairs({ ... }) do
@@ -77,7 +89,7 @@ local function publish()
     bytes = bytes + #part
   end
   local most = math.max(1, math.min(KEPT, math.floor(KEPT_BYTES / bytes)))
-  call('XADD', root .. 'w', 'MAXLEN', '~', most, digits(rev) .. '-0', unpack(changes))
+  call('XADD', root .. 'w', 'MAXLEN', '~', most, digits(rev) .. '-' .. stamp, unpack(changes))
   changes = {}
 end
 
@@ -167,10 +179,6 @@ for _, session in ipairs(call('ZRANGEBYSCORE', root .. 'd', '-inf', now, 'LIMIT'
   elseif not bury(session) then
     break
   end
-end
-
-local function answer(status, ...)
-  return { epoch, rev, status, ... }
 end
 
 -- The keys that a prefix covers, in order.
