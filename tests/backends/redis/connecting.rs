@@ -8,15 +8,14 @@ use quorate::kv::{Consistency, Error, ErrorKind, Key, Store, StoreExt};
 
 use super::{connect, start, trial};
 use crate::servers::Cluster as _;
-use crate::servers::Release as _;
 use crate::servers::redis::{Options, PASSWORD, USER, Version};
 
-pub(super) fn trials() -> Vec<Trial> {
+pub(super) fn trials(version: Version) -> Vec<Trial> {
     vec![
-        trial("whoever_is_not_let_in_is_told_why", refused),
-        trial("who_may_not_do_enough_is_told_before_anything_is_written", limited),
-        trial("replicas_must_be_accepted_by_name", unsafe_failover),
-        trial("databases_and_tags_are_apart", apart),
+        trial(version, "whoever_is_not_let_in_is_told_why", refused),
+        trial(version, "who_may_not_do_enough_is_told_before_anything_is_written", limited),
+        trial(version, "replicas_must_be_accepted_by_name", unsafe_failover),
+        trial(version, "databases_and_tags_are_apart", apart),
     ]
 }
 
@@ -32,8 +31,8 @@ fn names(error: &Error, kind: ErrorKind, words: &[&str]) {
     assert!(!told.contains(PASSWORD) && !format!("{error:?}").contains(PASSWORD), "{error:?}");
 }
 
-async fn refused() {
-    let redis = Options::new(Version::usual()).tls().auth().start().await;
+async fn refused(version: Version) {
+    let redis = Options::new(version).tls().auth().start().await;
     let host = redis.addresses()[0].to_string();
     let certificates = redis.certificates().expect("it has some");
     let with = |authority: &Path| RedisOptions::new(host.clone()).ca_file(authority).expect("a file");
@@ -68,8 +67,8 @@ async fn refused() {
     names(&error, ErrorKind::Unavailable, &["nowhere.invalid:6379"]);
 }
 
-async fn limited() {
-    let redis = start().await;
+async fn limited(version: Version) {
+    let redis = start(version).await;
     for rules in ["~{quorate}* +@all -xadd", "~{other}* +@all"] {
         let arguments = ["ACL", "SETUSER", "partly", "reset", "on", ">pw"];
         let arguments: Vec<_> = arguments.into_iter().chain(rules.split(' ')).collect();
@@ -81,15 +80,15 @@ async fn limited() {
     }
 }
 
-async fn unsafe_failover() {
+async fn unsafe_failover(_: Version) {
     for url in ["redis+sentinel://127.0.0.1:9?master=m", "redis+cluster://127.0.0.1:9"] {
         let error = quorate::connect::Schemes::default().connect(url).await.expect_err("it is unsafe");
         names(&error, ErrorKind::InvalidInput, &["unsafe_failover=ack"]);
     }
 }
 
-async fn apart() {
-    let redis = start().await;
+async fn apart(version: Version) {
+    let redis = start(version).await;
     let first = connect(&redis.url("")).await;
     first.put("a", "1").await.expect("it is put");
     for other in ["db=3", "tag=other"] {
