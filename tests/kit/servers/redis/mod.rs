@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::certificates::Certificates;
-use super::{Cluster, Member, Members, Release, shell, url_rest};
+use super::{Cluster, Member, Members, PATIENCE, Release, shell, until, url_rest};
 use programs::Programs;
 
 /// Who may do what the backend does, to its own keys; the URL names him when there is authentication.
@@ -182,10 +182,18 @@ impl Redis {
 
     /// Lets nobody copy any more what this one writes, until they are resumed. They have all that was written before.
     pub(crate) async fn cut_off(cluster: &mut impl Copied, member: usize) -> Vec<usize> {
-        let replicas = cluster.redis().replicas_of(member).await;
-        replicas.iter().for_each(|replica| cluster.pause(*replica));
         let redis = cluster.redis();
         let address = redis.members.iter().nth(member).expect("there are so many").clients;
+        let replicas = redis.replicas_of(member).await;
+        until("all is copied", PATIENCE, async || {
+            let info = redis.cli_via(address, &["INFO", "replication"]).await?;
+            let offset = info.lines().find_map(|line| line.trim().strip_prefix("master_repl_offset:"));
+            let copied = format!(",offset={},", offset.unwrap_or("none"));
+            if info.matches(&copied).count() == replicas.len() { Ok(()) } else { Err(info) }
+        })
+        .await;
+        replicas.iter().for_each(|replica| cluster.pause(*replica));
+        let redis = cluster.redis();
         redis.cli_via(address, &["CLIENT", "KILL", "TYPE", "replica"]).await.expect("it is admitted");
         replicas
     }
