@@ -91,7 +91,10 @@ impl Redis {
         let programs = Programs::of(options.version);
         let members = Members::new(Version::SERVER, options.members);
         let certificates = options.tls.then(|| Certificates::new(&members.site().join("certificates")));
-        Self { options, clustered, programs, certificates, members }
+        let prepared = Self { options, clustered, programs, certificates, members };
+        // Once: a server that starts may be reading it while the next is started.
+        prepared.write_users();
+        prepared
     }
 
     pub(crate) fn certificates(&self) -> Option<&Certificates> {
@@ -227,7 +230,7 @@ impl Redis {
             }
         }
         if self.options.auth {
-            settings.push(("aclfile", self.write_users().display().to_string()));
+            settings.push(("aclfile", self.users().display().to_string()));
             if self.options.members > 1 {
                 settings.push(("masteruser", ADMIN.to_owned()));
                 settings.push(("masterauth", ADMIN_PASSWORD.to_owned()));
@@ -260,16 +263,18 @@ impl Redis {
         settings
     }
 
-    fn write_users(&self) -> PathBuf {
-        let file = self.members.site().join("users.acl");
+    fn users(&self) -> PathBuf {
+        self.members.site().join("users.acl")
+    }
+
+    fn write_users(&self) {
         // The default user may do everything and be nobody: with fewer rights, a restart would silently skip all that
         // scripts wrote, https://github.com/redis/redis/issues/14541.
         let users = format!(
             "user default off +@all ~* &*\nuser {USER} on >{PASSWORD} ~{{quorate}}* +@all -@dangerous +info\n\
              user {ADMIN} on >{ADMIN_PASSWORD} ~* &* +@all\n"
         );
-        std::fs::write(&file, users).expect("the users are written");
-        file
+        std::fs::write(self.users(), users).expect("the users are written");
     }
 
     /// Whether this server takes writes or copies those of another that does.
