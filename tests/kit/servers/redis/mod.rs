@@ -183,16 +183,24 @@ impl Redis {
         (0..addresses.len()).filter(|index| is_named(&addresses[*index])).collect()
     }
 
+    /// How far a server has written, and how far each replica says that it has come.
+    async fn copied(&self, server: SocketAddr) -> Result<(u64, Vec<u64>), String> {
+        let info = self.cli_via(server, &["INFO", "replication"]).await?;
+        let number = |text: &str| text.parse().map_err(|_| info.clone());
+        let written = info.lines().find_map(|line| line.trim().strip_prefix("master_repl_offset:"));
+        let copied = info.split(",offset=").skip(1).filter_map(|rest| rest.split(',').next());
+        Ok((number(written.unwrap_or_default())?, copied.map(number).collect::<Result<_, _>>()?))
+    }
+
     /// Lets nobody copy any more what this one writes, until they are resumed. They have all that was written before.
     pub(crate) async fn cut_off(cluster: &mut impl Copied, member: usize) -> Vec<usize> {
         let redis = cluster.redis();
         let address = redis.members.iter().nth(member).expect("there are so many").clients;
         let replicas = redis.replicas_of(member).await;
-        until("all is copied", PATIENCE, async || {
-            let info = redis.cli_via(address, &["INFO", "replication"]).await?;
-            let offset = info.lines().find_map(|line| line.trim().strip_prefix("master_repl_offset:"));
-            let copied = format!(",offset={},", offset.unwrap_or("none"));
-            if info.matches(&copied).count() == replicas.len() { Ok(()) } else { Err(info) }
+        let (written, _) = redis.copied(address).await.expect("it answers");
+        until("all is copied", PATIENCE, async || match redis.copied(address).await? {
+            (_, copied) if copied.iter().all(|offset| *offset >= written) => Ok(()),
+            (_, copied) => Err(format!("{copied:?} of {written}")),
         })
         .await;
         replicas.iter().for_each(|replica| cluster.pause(*replica));
