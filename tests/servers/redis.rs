@@ -163,7 +163,9 @@ async fn cut_off(version: Version) {
     assert_eq!(replicas, [1, 2]);
     sentinels.cli(0, &["SET", "b", "1"]).await.expect("it is acknowledged");
     sentinels.kill(0);
-    replicas.iter().for_each(|replica| sentinels.resume(*replica));
+    for replica in &replicas {
+        sentinels.resume(*replica);
+    }
     let leader = sentinels.leader().await;
     assert_eq!(sentinels.cli(leader, &["GET", "a"]).await.as_deref(), Ok("1"));
     assert_eq!(sentinels.cli(leader, &["GET", "b"]).await.as_deref(), Ok(""));

@@ -203,7 +203,9 @@ impl Redis {
             (_, copied) => Err(format!("{copied:?} of {written}")),
         })
         .await;
-        replicas.iter().for_each(|replica| cluster.pause(*replica));
+        for replica in &replicas {
+            cluster.pause(*replica);
+        }
         let redis = cluster.redis();
         redis.cli_via(address, &["CLIENT", "KILL", "TYPE", "replica"]).await.expect("it is admitted");
         replicas

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{ADMIN, ADMIN_PASSWORD, Copied, Options, Redis, arguments};
 use crate::servers::{Cluster, Member, Members, shell};
@@ -120,7 +121,8 @@ impl Cluster for Sentinels {
         let mut url = self.0.url_of("redis+sentinel", addresses, namespace);
         url += if url.contains('?') { "&tls=true&" } else { "?" };
         if self.0.options.auth {
-            url += &format!("sentinel_user={FINDER}&sentinel_password=f%26nd%3Dr&");
+            let password = utf8_percent_encode(FINDER_PASSWORD, NON_ALPHANUMERIC);
+            url = format!("{url}sentinel_user={FINDER}&sentinel_password={password}&");
         }
         url + &format!("master={NAME}&unsafe_failover=ack")
     }
