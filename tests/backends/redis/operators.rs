@@ -97,7 +97,7 @@ async fn scripts(version: Version) {
 
 async fn memory(version: Version) {
     let redis = start(version).await;
-    let store = connect(&format!("{}/?timeout=300ms", redis.url(""))).await;
+    let store = connect(&format!("{}/?timeout=2s", redis.url(""))).await;
     let session = store.grant(TTL).await.expect("it grants").id;
     let before = store.put("a", "1").await.expect("it is put");
     redis.cli(&["CONFIG", "SET", "maxmemory", "1"]).await.expect("it is set");
