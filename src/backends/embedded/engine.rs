@@ -11,8 +11,9 @@ use tokio::sync::mpsc::error::TryRecvError;
 use super::bell::Listener;
 use super::database::{Database, Lasting};
 use super::error::{Fault, classify};
-use super::host::{self, Ear, Wake};
+use super::host::{self, Ear};
 use super::job::{Job, Kind};
+use super::pace::Pace;
 use super::tables::Tables;
 use crate::kv::{Error, ErrorKind, Fanout, Outcome};
 
@@ -33,7 +34,7 @@ const LOOK_AT_FIRST: (Duration, Duration) = (Duration::from_millis(1), Duration:
 pub(super) struct Engine {
     pub(super) database: Database,
     pub(super) jobs: mpsc::Receiver<Job>,
-    pub(super) wake: Arc<Wake>,
+    pub(super) pace: Arc<Pace>,
     pub(super) fanout: Arc<Fanout>,
     pub(super) path: Arc<Path>,
     pub(super) listening: Option<Listening>,
@@ -59,13 +60,21 @@ impl Engine {
             if batch.is_empty() && !open {
                 return self.database.close();
             }
-            let idle = batch.len() < BATCH;
+            let (some, all) = (!batch.is_empty(), batch.len() < BATCH);
             self.serve(batch);
             self.tell();
-            if idle && open {
+            if all && open {
+                if some {
+                    Pace::linger(|| self.is_idle());
+                }
                 self.wait();
             }
         }
+    }
+
+    /// Whether nobody asks for anything, not even for the end.
+    fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && !self.jobs.is_closed()
     }
 
     /// What waits now, and whether more can come.
@@ -86,24 +95,27 @@ impl Engine {
     fn serve(&mut self, batch: Vec<Job>) {
         let (mut writes, mut reads): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|job| matches!(job.kind, Kind::Write | Kind::Session));
+        let begun = host::now();
         if !reads.is_empty() {
             let heard = if reads.iter().any(|job| job.kind == Kind::Watch) { self.listen() } else { Ok(()) };
             let end = heard.and_then(|()| {
                 self.database.read(|tables| reads.iter_mut().try_for_each(|job| job.run(tables)))
             });
-            self.answer(reads, end);
+            self.answer(reads, begun, end);
         }
         if !writes.is_empty() {
             let lasting = lasting(writes.iter().map(|job| job.kind));
             let work = |tables: &Tables<'_>| writes.iter_mut().try_for_each(|job| job.run(tables));
             let end = self.database.write(lasting, work);
-            self.answer(writes, end);
+            self.answer(writes, begun, end);
         }
     }
 
-    fn answer(&self, jobs: Vec<Job>, end: Result<(), Fault>) {
+    fn answer(&self, jobs: Vec<Job>, begun: i64, end: Result<(), Fault>) {
         let end = end.map_err(|fault| self.told(fault));
+        let took = host::now().saturating_sub(begun);
         for job in jobs {
+            self.pace.took(job.kind, took);
             job.answer(end.clone());
         }
     }
@@ -152,7 +164,7 @@ impl Engine {
             }
             None => (None, None),
         };
-        if let Err(error) = host::wait(&self.wake, ear, timeout) {
+        if let Err(error) = self.pace.sleep(|| self.is_idle(), ear, timeout) {
             tracing::error!(backend = super::BACKEND, %error, "the host cannot wait");
             std::thread::park_timeout(LOOK_EVERY);
         }

@@ -22,6 +22,13 @@ pub(super) enum Kind {
     Write,
 }
 
+impl Kind {
+    /// Whether it waits for the disk.
+    pub(super) fn is_synced(self) -> bool {
+        self == Self::Write
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     Engine,
