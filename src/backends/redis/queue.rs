@@ -61,9 +61,13 @@ pub(super) async fn enter(
 async fn give_back(servers: &Servers, place: &Place, count: u32, wanted: Replicas) -> Error {
     let left = txn::commit(servers, &place.removal()).await;
     let Replicas { count: of, within } = wanted;
-    let what = if left.is_ok() { "it was given back" } else { "it could not be given back" };
+    // Once it is gone it is as if it had never been: nobody was told that it was there but those behind it, for a moment.
+    let (what, outcome) = match left {
+        Ok(_) => ("it was given back", Outcome::NotApplied),
+        Err(_) => ("it could not be given back", Outcome::Unknown),
+    };
     let why = format!("{count} of {of} replicas had the place within {within:?}; {what}");
-    Error::new(ErrorKind::Unavailable, Outcome::Unknown, why)
+    Error::new(ErrorKind::Unavailable, outcome, why)
 }
 
 fn entered(

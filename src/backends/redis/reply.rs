@@ -5,11 +5,13 @@ use redis::Value;
 use super::error::{Cure, Fault};
 use crate::kv::{Entry, ErrorKind, Fence, Key, Outcome, SessionId, Version};
 
-/// The answer of a script: which life of the store it is of, at which revision, how it went, and what else it says.
+/// The answer of a script: which life of the store it is of, at which revision and with which stamp, how it went, and what
+/// else it says.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) epoch: String,
     pub(super) revision: u64,
+    pub(super) stamp: u64,
     pub(super) status: String,
     pub(super) rest: Vec<Value>,
 }
@@ -19,9 +21,9 @@ impl Reply {
         let Value::Array(parts) = value else { return Err(odd("no array")) };
         let mut parts = parts.into_iter();
         let mut next = || parts.next().ok_or_else(|| odd("too short"));
-        let (epoch, revision, status) = (text(next()?)?, next()?, text(next()?)?);
-        let Value::Int(revision) = revision else { return Err(odd("no revision")) };
-        Ok(Self { epoch, revision: revision.unsigned_abs(), status, rest: parts.collect() })
+        let (epoch, revision, stamp) = (text(next()?)?, number(next()?)?, number(next()?)?);
+        let status = text(next()?)?;
+        Ok(Self { epoch, revision, stamp, status, rest: parts.collect() })
     }
 
     /// The part after the status at this place.

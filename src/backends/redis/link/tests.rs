@@ -128,7 +128,7 @@ async fn only_so_many_wait_for_replies() {
         let link = &link;
         async move { ask(link, &nth.to_string()).await }
     }));
-    let served = async {
+    let answered = async {
         for _ in 0..ROOM {
             server.asked().await;
         }
@@ -139,6 +139,6 @@ async fn only_so_many_wait_for_replies() {
         }
         server.echo(1).await;
     };
-    let (told, ()) = tokio::join!(many, served);
+    let (told, ()) = tokio::join!(many, answered);
     assert_eq!(told.iter().filter(|reply| *reply != "x").count(), 1);
 }

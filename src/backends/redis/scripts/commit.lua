@@ -1,7 +1,7 @@
 -- ARGV: session or '', how many checks, puts and deletes; checks (kind, key, number); puts (key, bound, value); deletes (key).
 local session = ARGV[4]
 if session ~= '' and not lives(session) then
-  return { epoch, rev, 'lost' }
+  return { epoch, rev, stamp, 'lost' }
 end
 -- What stands at a key before anything is written: version, fence, session.
 local rows = {}
@@ -25,7 +25,7 @@ for nth = 1, tonumber(ARGV[5]) do
     holds = stands and found[kind == 'version' and 1 or 2] == ARGV[from + 2]
   end
   if not holds then
-    return { epoch, rev, 'rejected', nth, read(key) }
+    return { epoch, rev, stamp, 'rejected', nth, read(key) }
   end
   from = from + 3
 end
@@ -36,16 +36,16 @@ for nth = 1, tonumber(ARGV[7]) do
     deletes[#deletes + 1] = key
   end
 end
-local answer = { epoch, rev, 'applied' }
+local answer = { epoch, rev, stamp, 'applied' }
 if puts + #deletes == 0 then
   return answer
 end
 step()
-answer[2] = rev
+answer[2], answer[3] = rev, stamp
 for nth = 1, puts do
   local key = ARGV[from]
   local found = row(key)
-  answer[3 + nth] = write(key, ARGV[from + 2], ARGV[from + 1] == '1' and session, found[2], found[3])
+  answer[4 + nth] = write(key, ARGV[from + 2], ARGV[from + 1] == '1' and session, found[2], found[3])
   from = from + 3
 end
 for _, key in ipairs(deletes) do

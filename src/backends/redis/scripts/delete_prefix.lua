@@ -11,4 +11,4 @@ while from <= #keys do
   publish()
   from = from + 256
 end
-return { epoch, rev, 'ok', count }
+return { epoch, rev, stamp, 'ok', count }

@@ -1,1 +1,1 @@
-return { epoch, rev, 'ok', read(ARGV[4]) }
+return { epoch, rev, stamp, 'ok', read(ARGV[4]) }

@@ -6,4 +6,4 @@ due(session, tonumber(ttl))
 -- Those who watch learn when to look after it.
 changes = { 'g', ttl }
 publish()
-return { epoch, rev, 'ok', session }
+return { epoch, rev, stamp, 'ok', session }

@@ -8,4 +8,4 @@ for _, key in ipairs(covered(ARGV[4])) do
     entries[last + 4], entries[last + 5] = found[3], session or ''
   end
 end
-return { epoch, rev, 'ok', entries }
+return { epoch, rev, stamp, 'ok', entries }

@@ -2,7 +2,6 @@
 local call, at = redis.call, string.sub(KEYS[1], 1, -5) .. 'probe:' .. ARGV[1]
 call('TIME')
 call('HSET', at, 'a', 1, 'b', 1)
-call('HINCRBY', at, 'a', 1)
 call('HDEL', at, 'b')
 call('HGET', at, 'a')
 call('HMGET', at, 'a', 'b')
@@ -23,6 +22,7 @@ call('ZRANGEBYSCORE', at, '-inf', 0, 'LIMIT', 0, 1)
 call('ZREVRANGEBYSCORE', at, 0, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
 call('ZREM', at, 'a')
 call('XADD', at, 'MAXLEN', '~', 1, '*', 'a', 'b')
+call('XRANGE', at, '-', '+')
 call('XREAD', 'COUNT', 1, 'STREAMS', at, '0')
 call('DEL', at)
 return 'ok'

@@ -17,9 +17,9 @@ local KEPT, KEPT_BYTES = 4096, 16 * 1024 * 1024
 local at
 local changes = {}
 local function step()
-  rev = call('HINCRBY', meta, 'rev', 1)
-  -- tostring() would lose the last digits.
+  rev, stamp = rev + 1, ARGV[3]
   at = string.format('%.0f', rev)
+  call('HSET', meta, 'rev', at, 'stamp', stamp)
 end
 
 local function publish()
@@ -28,7 +28,7 @@ local function publish()
     bytes = bytes + #part
   end
   local most = bytes < KEPT_BYTES / KEPT and KEPT or math.max(1, math.floor(KEPT_BYTES / bytes))
-  call('XADD', root .. 'w', 'MAXLEN', '~', most, at .. '-0', unpack(changes))
+  call('XADD', root .. 'w', 'MAXLEN', '~', most, at .. '-' .. stamp, unpack(changes))
   changes = {}
 end
 
