@@ -15,6 +15,7 @@ mod queue;
 mod reads;
 mod tls;
 mod txn;
+mod user;
 mod watch;
 
 use std::fmt;
