@@ -374,6 +374,18 @@ impl QueueStore for Memory {
         Ok(stands.then(|| state.ahead(&place.queue, place.fence, limit)))
     }
 
+    async fn leave(&self, place: &Place) -> Result<bool> {
+        let world = self.world().await;
+        let mut state = world.lock();
+        let stands = state.entries.get(&place.key).is_some_and(|own| own.fence == place.fence);
+        if stands {
+            state.revision += 1;
+            let revision = state.revision;
+            state.delete(&place.key, revision, &world.fanout);
+        }
+        Ok(stands)
+    }
+
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {
         queue.read_place(entry)
     }

@@ -55,11 +55,13 @@ pub enum Operation {
     Enter,
     /// [`QueueStore::ahead`].
     Ahead,
+    /// [`QueueStore::leave`].
+    Leave,
 }
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Get,
         Self::List,
         Self::Commit,
@@ -70,6 +72,7 @@ impl Operation {
         Self::Watch,
         Self::Enter,
         Self::Ahead,
+        Self::Leave,
     ];
 
     /// Its name, as in errors.
@@ -86,6 +89,7 @@ impl Operation {
             Self::Watch => "watch",
             Self::Enter => "enter",
             Self::Ahead => "ahead",
+            Self::Leave => "leave",
         }
     }
 }
@@ -231,6 +235,10 @@ impl<S: QueueStore> QueueStore for Counting<S> {
         self.count(Operation::Ahead).ahead(place, limit).await
     }
 
+    async fn leave(&self, place: &Place) -> Result<bool> {
+        self.count(Operation::Leave).leave(place).await
+    }
+
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {
         self.store.read_place(queue, entry)
     }
@@ -256,10 +264,11 @@ mod tests {
         let (queue, ticket) = (Queue::lock("q")?, Ticket::new(Mode::Exclusive, &Random::seeded(1)));
         let place = store.enter(&queue, &session, &ticket, Bytes::new(), 1).await?.place;
         store.ahead(&place, 1).await?;
+        other.leave(&place).await?;
         store.revoke(&session).await?;
         drop(store.watch(Scope::Key(key.clone())));
-        assert_eq!(Operation::ALL.map(|operation| store.counts().of(operation)), [1; 10]);
-        assert_eq!(other.reset().total(), 10);
+        assert_eq!(Operation::ALL.map(|operation| store.counts().of(operation)), [1; 11]);
+        assert_eq!(other.reset().total(), 11);
         drop(store.get(&key, Consistency::Local));
         assert_eq!(store.counts(), Counts::default());
         store.get(&key, Consistency::Local).await?;

@@ -57,6 +57,10 @@ impl<S: Store> Namespaced<S> {
         Ok(queue.at(self.outer(queue.key())?))
     }
 
+    fn place(&self, place: &Place) -> Result<Place> {
+        Ok(Place { queue: self.queue(&place.queue)?, key: self.outer(&place.key)?, ..place.clone() })
+    }
+
     fn places(&self, places: Vec<PlaceRef>) -> Result<Vec<PlaceRef>> {
         let strip = |place: PlaceRef| Ok(PlaceRef { key: inner_key(&self.namespace, &place.key)?, ..place });
         places.into_iter().map(strip).collect()
@@ -178,9 +182,12 @@ impl<S: QueueStore> QueueStore for Namespaced<S> {
     }
 
     async fn ahead(&self, place: &Place, limit: usize) -> Result<Option<Vec<PlaceRef>>> {
-        let outer = Place { queue: self.queue(&place.queue)?, key: self.outer(&place.key)?, ..place.clone() };
-        let ahead = self.store.ahead(&outer, limit).await?;
+        let ahead = self.store.ahead(&self.place(place)?, limit).await?;
         ahead.map(|places| self.places(places)).transpose()
+    }
+
+    async fn leave(&self, place: &Place) -> Result<bool> {
+        self.store.leave(&self.place(place)?).await
     }
 
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::key::unescape;
-use super::{Entry, Error, Fence, Key, Random, Result, SessionId};
+use super::{Entry, Error, Fence, Key, Random, Result, SessionId, Txn};
 
 /// A queue of places, ordered by fence; whoever stands first holds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -160,6 +160,13 @@ pub struct Place {
     pub session: SessionId,
     /// The ticket it was entered with.
     pub ticket: Ticket,
+}
+
+impl Place {
+    /// For backends: what leaving it is as a transaction.
+    pub fn removal(&self) -> Txn {
+        Txn::new().stands(&self.key, self.fence).delete(&self.key)
+    }
 }
 
 /// A place in a queue, whoever's it is.

@@ -13,7 +13,7 @@ use super::backoff::Backoff;
 use super::session::Core;
 use super::{
     Consistency, Coordinator, Entered, Entry, Error, ErrorKind, LossReason, Outcome, Place, Queue, Result,
-    Session, Ticket, Txn, Write, bad,
+    Session, Ticket, Txn, bad,
 };
 
 /// The pauses between tries.
@@ -135,7 +135,7 @@ pub(crate) enum Removal {
     Gone,
 }
 
-/// Removes a place, by its fence and never by its name, until the store answers or the session ends. One round trip
+/// Removes a place, and never another, until the store answers or the session ends. One round trip
 /// when all is well. After a doubtful entering, whatever a late request may still make is swept up afterwards.
 pub(crate) async fn remove<S: Coordinator + ?Sized>(
     store: Arc<S>,
@@ -150,10 +150,9 @@ pub(crate) async fn remove<S: Coordinator + ?Sized>(
             // The lock is free, whoever holds it.
             let _ = store.delete_prefix(place.queue.key()).await;
         }
-        let txn = Txn::new().stands(&place.key, place.fence).delete(&place.key);
-        match store.commit(txn).await {
-            Ok(Write::Applied(_)) => break Removal::Removed,
-            Ok(Write::Rejected(_)) => {
+        match store.leave(&place).await {
+            Ok(true) => break Removal::Removed,
+            Ok(false) => {
                 // Somebody else may have removed it, and a request that arrived twice made it again.
                 doubtful = true;
                 // An earlier try whose reply was lost may well have removed it.

@@ -109,6 +109,12 @@ pub trait QueueStore: SessionStore {
     /// is gone or no longer bound to its session.
     async fn ahead(&self, place: &Place, limit: usize) -> Result<Option<Vec<PlaceRef>>>;
 
+    /// Leaves a queue: removes the place, in one round trip, and says whether it stood until now.
+    ///
+    /// Leaving again changes nothing. A place that a late request made once more with the same ticket, and so under the
+    /// same key, may be removed or not; one of another ticket never is.
+    async fn leave(&self, place: &Place) -> Result<bool>;
+
     /// Reads an entry found below a queue as a place of it, if its layout counts it as one.
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef>;
 }
@@ -178,6 +184,9 @@ macro_rules! forward {
             }
             async fn ahead(&self, place: &Place, limit: usize) -> Result<Option<Vec<PlaceRef>>> {
                 (**self).ahead(place, limit).await
+            }
+            async fn leave(&self, place: &Place) -> Result<bool> {
+                (**self).leave(place).await
             }
             fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {
                 (**self).read_place(queue, entry)

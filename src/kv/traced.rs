@@ -132,6 +132,12 @@ impl<S: QueueStore> QueueStore for Traced<S> {
         self.traced(span, self.0.ahead(place, limit)).await
     }
 
+    async fn leave(&self, place: &Place) -> Result<bool> {
+        let span = self.span("leave", Some(&place.key));
+        span.record("fence", place.fence.get());
+        self.traced(span, self.0.leave(place)).await
+    }
+
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {
         self.0.read_place(queue, entry)
     }

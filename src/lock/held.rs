@@ -15,6 +15,9 @@ use crate::kv::{
     Txn, Write, bad, observe,
 };
 
+/// How long a place must be held to be watched: most locks are not, and a watch costs the store more than they do.
+const BRIEF: Duration = Duration::from_millis(10);
+
 /// A place of ours: what it is worth, and how it is left. Whoever owns it must leave or abandon it.
 #[derive(Debug)]
 pub(crate) struct Held<S: Coordinator + ?Sized> {
@@ -172,8 +175,10 @@ impl<S: Coordinator + ?Sized> Held<S> {
         let left = self.left.clone();
         let core = Arc::clone(self.session.core());
         let scope = Scope::Key(self.place.key.clone());
+        let clock = Arc::clone(core.clock());
         let mut events = observe(&self.store, scope, core.clock(), core.random());
         let watch = async move {
+            clock.sleep_until(clock.now() + BRIEF).await;
             while let Some(event) = events.next().await {
                 let Some(held) = held.upgrade() else { return };
                 if event.is_ok_and(|event| held.is_gone_by(&event)) {

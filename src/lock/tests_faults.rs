@@ -115,7 +115,7 @@ async fn release_and_try_lock_dropped_at_any_await_leave_nothing() {
     at_every_await(
         async |_| {
             let guard = fixture.mutex.lock().await.unwrap();
-            fixture.control.next(Operation::Commit, Fault::After);
+            fixture.control.next(Operation::Leave, Fault::After);
             async move { guard.release().await }
         },
         async |polls| fixture.nothing_left(&format!("release, dropped after {polls} polls")).await,
@@ -143,7 +143,7 @@ async fn a_lost_reply_neither_loses_the_lock_nor_leaves_an_orphan() {
         let guard = fixture.mutex.lock().await.unwrap();
         assert_eq!(fixture.mutex.waiters().await.unwrap(), [], "{fault:?}: it stands there twice");
         assert_eq!(fixture.mutex.holders().await.unwrap()[0].fence, guard.fence());
-        fixture.control.next(Operation::Commit, fault);
+        fixture.control.next(Operation::Leave, fault);
         assert_eq!(guard.release().await, Release::Released, "{fault:?}");
         fixture.nothing_left(&format!("{fault:?}")).await;
         assert_eq!(fixture.control.struck().len(), 2);
@@ -234,7 +234,7 @@ async fn a_place_made_twice_is_swept_up_though_its_removal_was_not_answered() {
     crate::kv::QueueStore::enter(&late, &place.queue, &place.session, &place.ticket, "".into(), 0)
         .await
         .unwrap();
-    fixture.control.next(Operation::Commit, Fault::After);
+    fixture.control.next(Operation::Leave, Fault::After);
     guard.release().await;
     fixture.nothing_left("a place that was made twice").await;
     assert_eq!(fixture.control.struck().len(), 1);
@@ -254,7 +254,7 @@ async fn acquire_and_release_cost_one_request_each() {
     let counts = store.counts();
     // The watch on the own place starts after the acquire, and nobody waits for it.
     assert_eq!(
-        (counts.total() - counts.of(Operation::Watch), counts.of(Operation::Commit)),
+        (counts.total() - counts.of(Operation::Watch), counts.of(Operation::Leave)),
         (1, 1),
         "{counts:?}"
     );
@@ -283,7 +283,7 @@ async fn a_hand_over_costs_the_same_however_many_wait() {
         let counts = store.counts();
         // A release and the one look of the next; and perhaps a watch on the place, which nobody waits for.
         let (n, watches) = (waiting as u64, counts.of(Operation::Watch));
-        assert_eq!((counts.of(Operation::Commit), counts.of(Operation::Ahead)), (n + 1, n), "{counts:?}");
+        assert_eq!((counts.of(Operation::Leave), counts.of(Operation::Ahead)), (n + 1, n), "{counts:?}");
         assert!(watches <= n && counts.total() == 2 * n + 1 + watches, "{counts:?}");
     }
 }

@@ -20,7 +20,7 @@ impl<V: Release> Options<V> {
     pub(crate) fn new(length: Duration) -> Self {
         // Nine digits can be typed.
         let seed = u64::try_from(Random::from_os().nonce() % 1_000_000_000).expect("it is small");
-        let servers = servers::Options::new(V::usual()).members(V::TROUBLED);
+        let servers = servers::Options::new(V::usual()).members(V::TROUBLED).lines();
         Self { servers, length, seed, guarded: true }
     }
 

@@ -77,6 +77,9 @@ async fn torment<V: Release<Cluster: Historian>>(options: &Options<V>) -> bool {
         verdict.problems.push("nobody led when all was well again".to_owned());
     }
     let length = healed.saturating_sub(began);
+    if cluster.lines().is_some() && !journal.has(trouble::DESERTED) {
+        verdict.problems.push(format!("no {}", trouble::DESERTED));
+    }
     let report =
         Report { servers: options.servers(), seed: options.seed, length, recovered, turns, verdict, journal };
     print!("{report}");

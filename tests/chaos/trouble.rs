@@ -15,7 +15,7 @@ use crate::contest::Contest;
 use crate::crew::{Crew, Worker};
 use crate::proxy::Proxy;
 use crate::record::{Moment, now};
-use crate::servers::Cluster;
+use crate::servers::{Cluster, PATIENCE, until};
 
 /// What was done, and when.
 #[derive(Debug, Default)]
@@ -32,6 +32,9 @@ pub(crate) struct Fault {
 /// A member that stands still, whichever it is.
 const PAUSED: &str = "member paused";
 
+/// A member that follows nobody any more and noticed, while its clients were connected to it.
+pub(crate) const DESERTED: &str = "follower cut off from its leader until it gave up";
+
 impl Journal {
     fn note(&self, kind: &'static str, whose: &str, from: Moment) {
         let fault = Fault { kind, whose: whose.to_owned(), from, to: now() };
@@ -40,6 +43,10 @@ impl Journal {
 
     pub(crate) fn faults(&self) -> Vec<Fault> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn has(&self, kind: &str) -> bool {
+        self.faults().iter().any(|fault| fault.kind == kind)
     }
 
     pub(crate) fn by_kind(&self) -> BTreeMap<&'static str, usize> {
@@ -65,8 +72,17 @@ pub(crate) async fn members(
     rest: Range<usize>,
     end: Instant,
 ) {
+    // What only some can be made suffer comes first, so that the shortest run has it.
+    let mut deserts = cluster.lines().is_some();
     while Instant::now() < end {
         sleep(some(&random, rest.clone())).await;
+        if deserts {
+            desert(cluster, &random, journal).await;
+        }
+        deserts = cluster.lines().is_some() && random.one_in(3);
+        if deserts {
+            continue;
+        }
         let leads = random.one_in(2);
         let count = cluster.addresses().len();
         let member = if leads { cluster.leader().await } else { random.below(0..count) };
@@ -83,6 +99,23 @@ pub(crate) async fn members(
             journal.note(PAUSED, &whose, from);
         }
     }
+}
+
+/// Cuts a follower off from the others, and not from its clients; in most cases until it has noticed that it follows nobody.
+async fn desert(cluster: &mut dyn Cluster, random: &Random, journal: &Journal) {
+    let (leader, addresses) = (cluster.leader().await, cluster.addresses());
+    let member = (leader + random.below(1..addresses.len())) % addresses.len();
+    let Some(lines) = cluster.lines() else { return };
+    let (from, briefly) = (now(), journal.has(DESERTED) && random.one_in(3));
+    lines.cut_off(member);
+    if !briefly {
+        until("it gives up", PATIENCE, async || cluster.is_deserted(addresses[member]).await).await;
+    }
+    sleep(some(random, 200..3000)).await;
+    lines.mend();
+    cluster.ready().await;
+    let kind = if briefly { "follower cut off from its leader for a moment" } else { DESERTED };
+    journal.note(kind, &member.to_string(), from);
 }
 
 /// Torments workers until `end`, several at a time, and every other time one that has its turn.

@@ -162,6 +162,9 @@ impl QueueStore for Reopened {
     async fn ahead(&self, place: &Place, limit: usize) -> Result<Option<Vec<PlaceRef>>> {
         self.now().ahead(place, limit).await
     }
+    async fn leave(&self, place: &Place) -> Result<bool> {
+        self.now().leave(place).await
+    }
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {
         self.now().read_place(queue, entry)
     }

@@ -188,6 +188,10 @@ impl QueueStore for Narrow {
         self.0.ahead(place, limit).await
     }
 
+    async fn leave(&self, place: &Place) -> Result<bool> {
+        self.0.leave(place).await
+    }
+
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {
         self.0.read_place(queue, entry)
     }

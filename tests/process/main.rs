@@ -4,6 +4,9 @@
 mod counter;
 mod election;
 mod place;
+#[path = "../kit/proxy.rs"]
+#[allow(dead_code, reason = "other tests need more of it")]
+mod proxy;
 #[path = "../kit/replica.rs"]
 mod replica;
 mod scale;

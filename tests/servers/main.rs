@@ -12,6 +12,8 @@ mod proxied;
 #[path = "../kit/proxy.rs"]
 #[allow(dead_code, reason = "without the feature of a server there is little to stand before")]
 mod proxy;
+#[cfg(feature = "redis")]
+mod redis;
 #[path = "../kit/servers/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "without the feature of a server nobody torments it")]
 mod servers;
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
     let trials: Vec<_> = trials.into_iter().chain(consul::trials()).collect();
     #[cfg(feature = "etcd")]
     let trials: Vec<_> = trials.into_iter().chain(etcd::trials()).collect();
+    #[cfg(feature = "redis")]
+    let trials: Vec<_> = trials.into_iter().chain(redis::trials()).collect();
     #[cfg(feature = "zookeeper")]
     let trials: Vec<_> = trials.into_iter().chain(zookeeper::trials()).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -224,6 +224,11 @@ impl QueueStore for Consul {
         queue::ahead(&self.endpoints, place, limit).await.map_err(|error| error.on(place.queue.key()))
     }
 
+    async fn leave(&self, place: &Place) -> Result<bool> {
+        let left = txn::commit(&self.endpoints, &self.rewritten, &place.removal()).await;
+        left.map(|left| left.is_applied()).map_err(|error| error.on(place.queue.key()))
+    }
+
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {
         queue.read_place(entry)
     }

@@ -346,6 +346,12 @@ impl QueueStore for Embedded {
         ahead.await.map_err(|error| error.on(place.queue.key()))
     }
 
+    async fn leave(&self, place: &Place) -> Result<bool> {
+        let own = place.clone();
+        let left = self.0.call(Kind::Write, "leave", move |tables| tables.leave(&own));
+        left.await.map_err(|error| error.on(place.queue.key()))
+    }
+
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {
         queue.read_place(entry)
     }

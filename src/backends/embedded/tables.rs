@@ -206,6 +206,16 @@ impl<'a> Tables<'a> {
         Ok(self.put(&put)?.fence)
     }
 
+    /// Removes the place, and says whether it stood.
+    pub(super) fn leave(&self, place: &Place) -> Result<bool> {
+        let sql = "DELETE FROM entry WHERE key = ?1 AND fence = ?2";
+        let stood = self.run(sql, params![encode(&place.key), place.fence.get().cast_signed()])? > 0;
+        if stood {
+            self.log(&place.key, true)?;
+        }
+        Ok(stood)
+    }
+
     pub(super) fn stands(&self, place: &Place) -> Result<bool> {
         let own = self.standing(&place.key)?;
         Ok(own

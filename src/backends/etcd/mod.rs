@@ -195,6 +195,10 @@ impl QueueStore for Etcd {
         queue::ahead(&self.endpoints, place, limit).await.map_err(|error| error.on(place.queue.key()))
     }
 
+    async fn leave(&self, place: &Place) -> Result<bool> {
+        queue::leave(&self.endpoints, place).await.map_err(|error| error.on(place.queue.key()))
+    }
+
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {
         queue::read_place(queue, entry)
     }

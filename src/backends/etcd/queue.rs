@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use etcd_client::{
-    Compare, CompareOp, GetOptions, KeyValue, PutOptions, SortOrder, SortTarget, Txn as EtcdTxn, TxnOp,
+    Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, PutOptions, SortOrder, SortTarget,
+    Txn as EtcdTxn, TxnOp,
 };
 
 use super::connection::Connection;
@@ -108,6 +109,18 @@ pub(super) async fn ahead(
             Ahead::TooFew => most = usize::MAX,
         }
     }
+}
+
+/// Removes the place. By its key alone: no other ticket has that, and a condition would cost the server half as much
+/// again.
+pub(super) async fn leave(endpoints: &Endpoints, place: &Place) -> Result<bool> {
+    let key = keys::encode(&place.key);
+    let ask = |connection: Arc<Connection>| {
+        let key = key.clone();
+        async move { connection.kv().delete(key, Some(DeleteOptions::new().with_prev_key())).await }
+    };
+    let answer = endpoints.call(Kind::Once, "leave", ask).await?;
+    Ok(answer.prev_kvs().iter().any(|before| keys::fence(before.create_revision()) == place.fence))
 }
 
 /// Reads what was made below a queue, newest first, no more than `most`; only what was made before `fence`, if there is

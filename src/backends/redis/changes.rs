@@ -12,6 +12,10 @@ use crate::kv::{Entry, Event, Fence, Version};
 #[derive(Debug, PartialEq)]
 pub(super) struct Told {
     pub(super) revision: u64,
+    /// What tells it from another that was given the same number after a failover.
+    pub(super) stamp: u64,
+    /// The life of the store that begins here.
+    pub(super) epoch: Option<String>,
     pub(super) events: Vec<Event>,
     /// The life of a session that was granted.
     pub(super) granted: Option<Duration>,
@@ -28,13 +32,15 @@ fn entry(entry: Value) -> Result<Told, Fault> {
     let parts: Result<[Value; 2], _> = array(entry)?.try_into();
     let Ok([id, fields]) = parts else { return Err(odd("no entry of a stream")) };
     let id = text(id)?;
-    let revision = id.strip_suffix("-0").and_then(|revision| revision.parse().ok());
-    let mut told =
-        Told { revision: revision.ok_or_else(|| odd("no revision"))?, events: Vec::new(), granted: None };
+    let parsed =
+        id.split_once('-').and_then(|(revision, stamp)| Some((revision.parse().ok()?, stamp.parse().ok()?)));
+    let (revision, stamp) = parsed.ok_or_else(|| odd("no revision"))?;
+    let mut told = Told { revision, stamp, epoch: None, events: Vec::new(), granted: None };
     let mut fields = array(fields)?.into_iter();
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
         match &*bytes(name)? {
             b"d" => told.events.push(Event::Delete(key(value)?)),
+            b"e" => told.epoch = Some(text(value)?),
             b"g" => told.granted = Some(Duration::from_millis(number(value)?)),
             b"p" => {
                 let mut field = || fields.nth(1).ok_or_else(|| odd("half a put"));
@@ -61,10 +67,12 @@ mod tests {
             ["p", "a/b", "c", "7", "s", "e.1", "v", "\0x", "d", "c", "p", "d", "c", "9", "s", "", "v", ""];
         let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
         let list: String = fields.into_iter().map(bulk).collect();
-        let entry = format!("*2\r\n{}*{}\r\n{list}", bulk("9-0"), fields.len());
+        let entry = format!("*2\r\n{}*{}\r\n{list}", bulk("9-18446744073709551615"), fields.len());
         let text = format!("*1\r\n*2\r\n{}*1\r\n{entry}", bulk("{q}:w"));
         let told = told(parse_redis_value(text.as_bytes()).unwrap()).unwrap();
-        let [Told { revision: 9, events, granted: None }] = &*told else { panic!("{told:?}") };
+        let [Told { revision: 9, stamp: u64::MAX, epoch: None, events, granted: None }] = &*told else {
+            panic!("{told:?}")
+        };
         let [Event::Put(bound), Event::Delete(gone), Event::Put(free)] = &**events else {
             panic!("{events:?}")
         };

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError, Value};
+use redis::{Cmd, ErrorKind as Kind, RedisError, Value};
 use tokio::task::JoinHandle;
 
 use super::error::{Fault, classify};
+use super::link::Link;
 use super::options::Credentials;
 use super::scripts::{PROBE, Script};
 use super::tls::Way;
@@ -16,14 +16,14 @@ use crate::kv::{Error, ErrorKind, Outcome};
 /// A connection, on which we have said who we are. Requests share it, and are answered in their order.
 pub(super) struct Connection {
     pub(super) address: String,
-    link: MultiplexedConnection,
-    /// Carries bytes to and fro; it ends with the connection.
-    driver: JoinHandle<()>,
+    link: Arc<Link>,
+    /// Carries bytes to and fro while many ask; it ends with the connection.
+    carrier: JoinHandle<()>,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.driver.abort();
+        self.carrier.abort();
     }
 }
 
@@ -35,33 +35,44 @@ impl Connection {
         database: i64,
     ) -> Result<Self, Fault> {
         let stream = way.open(&address).await.map_err(|error| Fault::unreachable(&address, error))?;
-        let mut info = RedisConnectionInfo::default().set_db(database).set_skip_set_lib_name();
-        if let Some(name) = &user.name {
-            info = info.set_username(name);
+        let link = Link::new(stream);
+        let carrier = tokio::spawn(Arc::clone(&link).carry());
+        let made = Self { address, link, carrier };
+        match made.introduce(user, database).await {
+            Ok(()) => Ok(made),
+            Err(error) => {
+                let Fault { error, cure } = classify(error, &made.address);
+                // Whatever was sent only says who we are.
+                let silent = error.outcome() == Outcome::Unknown;
+                let error = if silent { silence(way, &made.address, error) } else { error };
+                Err(Fault { error, cure })
+            }
         }
+    }
+
+    /// Says who we are, and which database we mean.
+    async fn introduce(&self, user: &Credentials, database: i64) -> Result<(), RedisError> {
         if let Some(password) = &user.password {
-            info = info.set_password(password);
+            let mut auth = redis::cmd("AUTH");
+            auth.arg(user.name.as_deref()).arg(password);
+            self.query(&auth).await.map_err(|error| match error.code() {
+                Some(_) => (Kind::AuthenticationFailed, "authentication failed", error.to_string()).into(),
+                None => error,
+            })?;
         }
-        // Deadlines are ours: those of the crate would cut off reads that wait.
-        let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let made = MultiplexedConnection::new_with_config(&info, stream, config).await;
-        let (link, driver) = made.map_err(|error| {
-            let fault = classify(error, &address);
-            // Whatever was sent only says who we are.
-            let Fault { error, cure } = fault;
-            let silent = error.outcome() == Outcome::Unknown;
-            if silent { Fault { error: silence(way, &address, error), cure } } else { Fault { error, cure } }
-        })?;
-        Ok(Self { address, link, driver: tokio::spawn(driver) })
+        if database != 0 {
+            self.query(redis::cmd("SELECT").arg(database)).await?;
+        }
+        Ok(())
     }
 
     /// Whether it has broken, so that nothing can be sent any more.
     pub(super) fn is_over(&self) -> bool {
-        self.driver.is_finished()
+        self.link.is_over()
     }
 
     pub(super) async fn query(&self, command: &Cmd) -> Result<Value, RedisError> {
-        command.query_async(&mut self.link.clone()).await
+        self.link.ask(&command.get_packed_command()).await
     }
 
     /// Runs a script, which the server may have to be told first.

@@ -57,9 +57,13 @@ pub(super) fn classify(error: RedisError, address: &str) -> Fault {
         }
         // A script that was stopped at its first command did nothing; at a later one it may have done half.
         (_, Some("NOPERM")) if said(&error, "script:") => (K::Unauthorized, O::Unknown, C::None),
-        (_, Some(_)) if said(&error, "user executing the script can't") => {
+        (_, Some(_))
+            if said(&error, "user executing the script can't") || said(&error, "ACL failure in script") =>
+        {
             (K::Unauthorized, O::Unknown, C::None)
         }
+        // A cluster is moving our slot away, key by key. The script stopped at the first that is gone.
+        (_, Some(_)) if said(&error, "non local key") => (K::Unavailable, O::Unknown, C::Later),
         (_, Some("NOPERM")) => (K::Unauthorized, O::NotApplied, C::None),
         (_, Some("MOVED")) => (K::Unavailable, O::NotApplied, moved(&error, address)),
         // It is no primary any more: another is.
@@ -127,6 +131,18 @@ mod tests {
             ("NOPERM this user has no permissions to run 'evalsha'", K::Unauthorized, O::NotApplied, C::None),
             ("NOPERM no permissions script: 12, on @user_script:3.", K::Unauthorized, O::Unknown, C::None),
             ("ERR The user executing the script can't run this", K::Unauthorized, O::Unknown, C::None),
+            (
+                "ERR ACL failure in script: User a has no permissions to run 'xadd' script: 12",
+                K::Unauthorized,
+                O::Unknown,
+                C::None,
+            ),
+            (
+                "ERR Script attempted to access a non local key in a cluster node script: 12",
+                K::Unavailable,
+                O::Unknown,
+                C::Later,
+            ),
             ("READONLY You can't write against a read only replica.", K::Unavailable, O::NotApplied, C::Anew),
             ("LOADING Redis is loading the dataset in memory", K::Unavailable, O::NotApplied, C::Later),
             ("BUSY Redis is busy running a script.", K::Unavailable, O::NotApplied, C::Later),

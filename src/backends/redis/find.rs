@@ -23,6 +23,8 @@ struct Inner {
     user: Credentials,
     sentinel_user: Credentials,
     database: i64,
+    /// A key of ours that nobody writes.
+    nothing: String,
     connect: Duration,
     state: Mutex<State>,
 }
@@ -44,6 +46,7 @@ impl Finder {
             user: options.user.clone(),
             sentinel_user: options.sentinel_user.clone().unwrap_or_default(),
             database: options.database,
+            nothing: format!("{}:nothing", options.meta()),
             connect: options.times.connect,
             state: Mutex::default(),
         })))
@@ -57,16 +60,17 @@ impl Finder {
 
     /// A connection to the primary.
     pub(super) async fn connect(&self) -> Result<Connection, Fault> {
-        let address = match &self.0.kind {
-            Kind::One | Kind::Cluster => self.name(),
-            Kind::Sentinel(name) => self.ask_sentinels(name).await?,
-        };
-        let opened = self.open(address.clone(), &self.0.user, self.0.database).await;
-        if matches!(&opened, Err(fault) if fault.cure == Cure::Anew) {
-            // A node that is gone sends us nowhere; another does.
-            self.give_up(&Cure::Anew);
+        match &self.0.kind {
+            Kind::One | Kind::Cluster => {
+                let opened = self.open(self.name(), &self.0.user, self.0.database).await;
+                if matches!(&opened, Err(fault) if fault.cure == Cure::Anew) {
+                    // A node that is gone sends us nowhere; another does.
+                    self.give_up(&Cure::Anew);
+                }
+                opened
+            }
+            Kind::Sentinel(name) => self.ask_sentinels(name).await,
         }
-        opened
     }
 
     async fn open(&self, address: String, user: &Credentials, database: i64) -> Result<Connection, Fault> {
@@ -77,18 +81,29 @@ impl Finder {
         })
     }
 
-    /// Each sentinel once, until one knows the primary.
-    async fn ask_sentinels(&self, name: &str) -> Result<String, Fault> {
+    /// Each sentinel once, until one knows the primary. One that was cut off may know an old one, which is gone, or a
+    /// replica by now.
+    async fn ask_sentinels(&self, name: &str) -> Result<Connection, Fault> {
         let mut failed = None;
         for _ in &self.0.addresses {
-            let sentinel = self.name();
-            match self.ask_sentinel(sentinel, name).await {
-                Ok(address) => return Ok(address),
-                Err(fault) => failed = Some(fault),
+            match self.via_sentinel(self.name(), name).await {
+                Err(fault) if fault.cure == Cure::Anew => failed = Some(fault),
+                told => return told,
             }
             self.give_up(&Cure::Anew);
         }
         Err(failed.unwrap_or_else(|| Fault::silent("no sentinel", false)))
+    }
+
+    async fn via_sentinel(&self, sentinel: String, name: &str) -> Result<Connection, Fault> {
+        let address = self.ask_sentinel(sentinel, name).await?;
+        let connection = self.open(address.clone(), &self.0.user, self.0.database).await?;
+        // A replica refuses it, though there is nothing to delete.
+        let mut write = redis::cmd("DEL");
+        write.arg(&self.0.nothing);
+        let written = timeout(self.0.connect, connection.query(&write)).await;
+        let written = written.map_err(|_| Fault::silent(&address, false))?;
+        written.map(|_| connection).map_err(|error| classify(error, &address))
     }
 
     async fn ask_sentinel(&self, sentinel: String, name: &str) -> Result<String, Fault> {

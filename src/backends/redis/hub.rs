@@ -17,9 +17,10 @@ use super::BACKEND;
 use super::changes::{Told, told};
 use super::connection::Connection;
 use super::error::{Fault, classify};
+use super::history::regressed;
 use super::reply::odd;
 use super::scripts::TICK;
-use super::servers::{Kind, Servers, regressed};
+use super::servers::{Kind, Servers};
 use crate::kv::{Error, ErrorKind, Fanout, Result};
 
 /// How long the server holds a read that finds nothing. Its answer then says that it is still there.
@@ -59,7 +60,7 @@ impl Hub {
         let runtime = Handle::try_current().map_err(|error| {
             Error::invalid("watches need a tokio runtime").because(error).at(BACKEND, "watch")
         })?;
-        let (epoch, last) = self.servers.seen();
+        let (epoch, last) = self.servers.history().seen();
         let reader = Reader {
             servers: Arc::clone(&self.servers),
             fanout: Arc::clone(&self.fanout),
@@ -118,7 +119,7 @@ impl Reader {
         let connection = self.servers.connect().await.map_err(|fault| fault.error)?;
         self.tick().await?;
         *served = true;
-        let stream = self.servers.stream();
+        let stream = self.servers.history().stream();
         let within = HELD + self.servers.times().attempt;
         while !self.is_idle() {
             let mut read = Box::pin(timeout(within, read(&connection, &stream, self.last)));
@@ -148,9 +149,7 @@ impl Reader {
             answered => answered?,
         };
         if reply.epoch != self.epoch {
-            self.fanout.fail(&regressed().at(BACKEND, "watch"));
-            self.epoch = std::mem::take(&mut reply.epoch);
-            self.last = reply.revision;
+            self.begin(std::mem::take(&mut reply.epoch), reply.revision);
         }
         self.due = match reply.take(0) {
             Some(Value::Int(millis)) => {
@@ -165,6 +164,9 @@ impl Reader {
         if told.revision <= self.last {
             return;
         }
+        if let Some(epoch) = told.epoch.as_ref().filter(|epoch| **epoch != self.epoch) {
+            return self.begin(epoch.clone(), told.revision);
+        }
         if told.revision != self.last + 1 {
             tracing::debug!(
                 last = self.last,
@@ -174,6 +176,7 @@ impl Reader {
             self.fanout.resync();
         }
         self.last = told.revision;
+        self.servers.history().hear(&self.epoch, told);
         for event in &told.events {
             self.fanout.publish(told.revision, event);
         }
@@ -181,6 +184,12 @@ impl Reader {
             let ends = Instant::now() + ttl;
             self.due = Some(self.due.map_or(ends, |due| due.min(ends)));
         }
+    }
+
+    /// Another life of the store has begun.
+    fn begin(&mut self, epoch: String, revision: u64) {
+        self.fanout.fail(&regressed().at(BACKEND, "watch"));
+        (self.epoch, self.last) = (epoch, revision);
     }
 
     /// Whether nobody watches. Then this task is not the one that the next watch will find.
@@ -198,7 +207,7 @@ impl Reader {
 async fn read(connection: &Connection, stream: &str, last: u64) -> Result<Option<Value>, Fault> {
     let mut command = redis::cmd("XREAD");
     command.arg("COUNT").arg(AT_ONCE).arg("BLOCK").arg(u64::try_from(HELD.as_millis()).unwrap_or(u64::MAX));
-    command.arg("STREAMS").arg(stream).arg(format!("{last}-0"));
+    command.arg("STREAMS").arg(stream).arg(format!("{last}-{}", u64::MAX));
     match connection.query(&command).await {
         Ok(Value::Nil) => Ok(None),
         Ok(found) => Ok(Some(found)),

@@ -4,15 +4,19 @@ mod changes;
 mod connection;
 mod error;
 mod find;
+mod history;
 mod hub;
+mod link;
 mod options;
 mod queue;
+mod replies;
 mod reply;
 mod scripts;
 mod servers;
 mod session;
 mod tls;
 mod txn;
+mod url;
 mod watch;
 
 use std::fmt;
@@ -51,10 +55,11 @@ const BACKEND: &str = "redis";
 /// [`unsafe_failover`](RedisOptions::unsafe_failover); [`wait_replicas`](RedisOptions::wait_replicas) makes it less
 /// likely. A client that finds a revision below the highest it has seen, or the store emptied, fails what it was doing
 /// with [`ErrorKind::FenceRegression`], once; all sessions from before are void then, and revisions go on above all that
-/// this client had seen. Guard what matters by the fence.
+/// this client had seen. So is one that finds another write at that revision: what was lost was overtaken. Guard what
+/// matters by the fence.
 ///
 /// A session is one key with a life, exact to the millisecond; what is bound to it lives only while that key does. The
-/// end of a session is told to those who watch by whichever client comes by, and by one that watches within half a second.
+/// end of a session is told to those who watch by whichever client keeps a session, and by one that watches within half a second.
 /// A server whose clock jumps ends sessions early, or late.
 ///
 /// # How it talks
@@ -175,6 +180,11 @@ impl QueueStore for Redis {
 
     async fn ahead(&self, place: &Place, limit: usize) -> Result<Option<Vec<PlaceRef>>> {
         queue::ahead(&self.servers, place, limit).await.map_err(|error| error.on(place.queue.key()))
+    }
+
+    async fn leave(&self, place: &Place) -> Result<bool> {
+        let left = txn::commit(&self.servers, &place.removal()).await;
+        left.map(|left| left.is_applied()).map_err(|error| error.on(place.queue.key()))
     }
 
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {

@@ -13,7 +13,7 @@ use super::scripts::{AHEAD, ENTER};
 use super::servers::{Kind, Servers};
 use super::{BACKEND, lost, txn};
 use crate::kv::{
-    Entered, Error, ErrorKind, Fence, Key, Outcome, Place, PlaceRef, Queue, Result, SessionId, Ticket, Txn,
+    Entered, Error, ErrorKind, Fence, Key, Outcome, Place, PlaceRef, Queue, Result, SessionId, Ticket,
 };
 
 /// Locks of Redis have no layout that clients agree on.
@@ -59,11 +59,15 @@ pub(super) async fn enter(
 
 /// Leaves again, as too few replicas said in time that they have the place.
 async fn give_back(servers: &Servers, place: &Place, count: u32, wanted: Replicas) -> Error {
-    let left = txn::commit(servers, &Txn::new().stands(&place.key, place.fence).delete(&place.key)).await;
+    let left = txn::commit(servers, &place.removal()).await;
     let Replicas { count: of, within } = wanted;
-    let what = if left.is_ok() { "it was given back" } else { "it could not be given back" };
+    // Once it is gone it is as if it had never been: nobody was told that it was there but those behind it, for a moment.
+    let (what, outcome) = match left {
+        Ok(_) => ("it was given back", Outcome::NotApplied),
+        Err(_) => ("it could not be given back", Outcome::Unknown),
+    };
     let why = format!("{count} of {of} replicas had the place within {within:?}; {what}");
-    Error::new(ErrorKind::Unavailable, Outcome::Unknown, why)
+    Error::new(ErrorKind::Unavailable, outcome, why)
 }
 
 fn entered(

@@ -5,11 +5,13 @@ use redis::Value;
 use super::error::{Cure, Fault};
 use crate::kv::{Entry, ErrorKind, Fence, Key, Outcome, SessionId, Version};
 
-/// The answer of a script: which life of the store it is of, at which revision, how it went, and what else it says.
+/// The answer of a script: which life of the store it is of, at which revision and with which stamp, how it went, and what
+/// else it says.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) epoch: String,
     pub(super) revision: u64,
+    pub(super) stamp: u64,
     pub(super) status: String,
     pub(super) rest: Vec<Value>,
 }
@@ -19,9 +21,9 @@ impl Reply {
         let Value::Array(parts) = value else { return Err(odd("no array")) };
         let mut parts = parts.into_iter();
         let mut next = || parts.next().ok_or_else(|| odd("too short"));
-        let (epoch, revision, status) = (text(next()?)?, next()?, text(next()?)?);
-        let Value::Int(revision) = revision else { return Err(odd("no revision")) };
-        Ok(Self { epoch, revision: revision.unsigned_abs(), status, rest: parts.collect() })
+        let (epoch, revision, stamp) = (text(next()?)?, number(next()?)?, number(next()?)?);
+        let status = text(next()?)?;
+        Ok(Self { epoch, revision, stamp, status, rest: parts.collect() })
     }
 
     /// The part after the status at this place.
@@ -74,12 +76,28 @@ pub(super) fn key(value: Value) -> Result<Key, Fault> {
     Key::decode(&text(value)?).map_err(|_| odd("no key"))
 }
 
-/// Key, value, version, fence and session, as `read` in the scripts gives them.
+/// Key, value, version, fence and session, as the scripts give them.
 pub(super) fn entry(value: Value) -> Result<Entry, Fault> {
-    let parts: Result<[Value; 5], _> = array(value)?.try_into();
-    let Ok([at, value, version, fence, session]) = parts else { return Err(odd("no entry")) };
-    let version = Version::new(number(version)?.into());
-    Ok(Entry::new(key(at)?, bytes(value)?.into(), version, Fence::new(number(fence)?), bound(text(session)?)))
+    let mut parts = array(value)?.into_iter();
+    next_entry(&mut parts)?.ok_or_else(|| odd("no entry"))
+}
+
+/// Any number of them in one row.
+pub(super) fn entries(value: Value) -> Result<Vec<Entry>, Fault> {
+    let mut parts = array(value)?.into_iter();
+    let mut entries = Vec::with_capacity(parts.len() / 5);
+    while let Some(entry) = next_entry(&mut parts)? {
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+fn next_entry(parts: &mut impl Iterator<Item = Value>) -> Result<Option<Entry>, Fault> {
+    let Some(at) = parts.next() else { return Ok(None) };
+    let mut part = || parts.next().ok_or_else(|| odd("half an entry"));
+    let (at, value, version) = (key(at)?, bytes(part()?)?, number(part()?)?);
+    let (fence, session) = (number(part()?)?, text(part()?)?);
+    Ok(Some(Entry::new(at, value.into(), Version::new(version.into()), Fence::new(fence), bound(session))))
 }
 
 pub(super) fn bound(session: String) -> Option<SessionId> {

@@ -28,8 +28,9 @@ impl Script {
 }
 
 fn command(name: &str, script: &str, meta: &str, arguments: &[&[u8]]) -> Cmd {
-    let mut command = redis::cmd(name);
-    command.arg(script).arg(1).arg(meta);
+    let size = arguments.iter().map(|argument| argument.len()).sum::<usize>();
+    let mut command = Cmd::with_capacity(4 + arguments.len(), size + script.len() + meta.len() + 16);
+    command.arg(name).arg(script).arg(1).arg(meta);
     for argument in arguments {
         command.arg(argument);
     }
@@ -37,26 +38,31 @@ fn command(name: &str, script: &str, meta: &str, arguments: &[&[u8]]) -> Cmd {
 }
 
 macro_rules! scripts {
-    ($($(#[$about:meta])* $name:ident = $file:literal;)*) => {$(
+    ($($(#[$about:meta])* $name:ident = $($piece:literal)*;)*) => {$(
         $(#[$about])*
         pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
-            Script::new(concat!(include_str!("scripts/prelude.lua"), include_str!($file)))
+            Script::new(concat!(
+                include_str!("scripts/head.lua"),
+                $(include_str!(concat!("scripts/", $piece, ".lua"))),*
+            ))
         });
     )*};
 }
 
 scripts! {
-    GET = "scripts/get.lua";
-    LIST = "scripts/list.lua";
-    COMMIT = "scripts/commit.lua";
-    DELETE_PREFIX = "scripts/delete_prefix.lua";
-    GRANT = "scripts/grant.lua";
-    RENEW = "scripts/renew.lua";
-    REVOKE = "scripts/revoke.lua";
-    ENTER = "scripts/enter.lua";
-    AHEAD = "scripts/ahead.lua";
+    GET = "read" "get";
+    LIST = "covered" "list";
+    COMMIT = "read" "write" "commit";
+    DELETE_PREFIX = "covered" "write" "delete_prefix";
+    GRANT = "write" "bury" "grant";
+    RENEW = "write" "bury" "renew";
+    REVOKE = "write" "bury" "revoke";
+    ENTER = "write" "places" "enter";
+    AHEAD = "places" "ahead";
+    /// Sees whether what this client saw stands there still.
+    VERIFY = "verify";
     /// Buries the dead, and says when to look again.
-    TICK = "scripts/tick.lua";
+    TICK = "write" "bury" "tick";
 }
 
 /// Tries what the others do, on a key of its own.

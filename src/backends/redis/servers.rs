@@ -1,4 +1,4 @@
-//! Where the primary is, the connections to it, and what we know of the life of the store.
+//! The connections to the primary, and asking there until it answers.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
-use redis::Value;
 use tokio::runtime::{Handle, Id};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -16,10 +15,11 @@ use super::BACKEND;
 use super::connection::Connection;
 use super::error::{Cure, Fault, classify};
 use super::find::Finder;
+use super::history::History;
 use super::options::{RedisOptions, Replicas, Times};
 use super::reply::Reply;
 use super::scripts::{Script, TICK};
-use crate::kv::{Error, ErrorKind, Outcome, Random, Result};
+use crate::kv::{Error, ErrorKind, Outcome, Result};
 
 /// How many connections there may be at the same time, over all runtimes.
 const CONNECTIONS: usize = 16;
@@ -53,11 +53,8 @@ pub(super) struct Servers {
     finder: Finder,
     times: Times,
     pub(super) replicas: Option<Replicas>,
-    /// The key that all others lie beside.
-    meta: String,
-    pub(super) random: Random,
+    history: Arc<History>,
     state: Mutex<State>,
-    known: Mutex<Known>,
 }
 
 /// Where requests go now.
@@ -70,13 +67,6 @@ struct State {
     open: VecDeque<((Id, Lane), Opening)>,
 }
 
-/// Which life of the store we know, and the highest revision we have seen in it.
-#[derive(Clone, Debug, Default)]
-struct Known {
-    epoch: String,
-    highest: u64,
-}
-
 type Opening = Shared<BoxFuture<'static, Result<Arc<Connection>, Fault>>>;
 
 impl Servers {
@@ -86,10 +76,8 @@ impl Servers {
             finder: Finder::new(options)?,
             times: options.times,
             replicas: options.replicas,
-            meta: format!("{{{}}}:meta", options.tag),
-            random: Random::from_os(),
+            history: Arc::new(History::new(options)),
             state: Mutex::default(),
-            known: Mutex::default(),
         })
     }
 
@@ -97,28 +85,17 @@ impl Servers {
         self.times
     }
 
-    /// The stream of changes.
-    pub(super) fn stream(&self) -> String {
-        self.meta.replace("}:meta", "}:w")
-    }
-
-    /// The life of the store that we know, and the highest revision we have seen in it.
-    pub(super) fn seen(&self) -> (String, u64) {
-        let Known { epoch, highest } = self.known().clone();
-        (epoch, highest)
-    }
-
-    /// A name that nobody else has.
-    pub(super) fn nonce(&self) -> String {
-        format!("{:032x}", self.random.nonce())
+    /// What we have seen of the store.
+    pub(super) fn history(&self) -> &History {
+        &self.history
     }
 
     /// Sees whether the server lets us in and do what we do later. Gives what runs there, where we are told.
     pub(super) async fn probe(&self) -> Result<Option<Arc<str>>> {
-        let nonce = self.nonce();
+        let nonce = self.history.nonce();
         let ask = |connection: Arc<Connection>| {
             let nonce = &nonce;
-            async move { connection.probe(&self.meta, nonce).await }
+            async move { connection.probe(self.history.meta(), nonce).await }
         };
         let end = Instant::now() + self.times.attempt;
         let mut moves = 0;
@@ -148,9 +125,11 @@ impl Servers {
         script: &Script,
         arguments: &[&[u8]],
     ) -> Result<Reply> {
-        let ask = |connection: Arc<Connection>| async move { self.run(&connection, script, arguments).await };
+        let ask = |connection: Arc<Connection>| async move {
+            self.history.run(&connection, script, arguments).await
+        };
         let value = self.repeat(kind, operation, Lane::Shared, &ask).await?;
-        self.learn(value).map_err(|fault| fault.error.at(BACKEND, operation))
+        self.history.learn(value).map_err(|fault| fault.error.at(BACKEND, operation))
     }
 
     /// The same on the lane of those who wait; says also how many replicas have what the script wrote.
@@ -162,40 +141,12 @@ impl Servers {
         wanted: Replicas,
     ) -> Result<(Reply, u32)> {
         let ask = |connection: Arc<Connection>| async move {
-            let value = self.run(&connection, script, arguments).await?;
+            let value = self.history.run(&connection, script, arguments).await?;
             Ok((value, connection.replicated(wanted.count, wanted.within).await?))
         };
         let (value, count) = self.repeat(Kind::Once, operation, Lane::Waiting, &ask).await?;
-        let reply = self.learn(value).map_err(|fault| fault.error.at(BACKEND, operation))?;
+        let reply = self.history.learn(value).map_err(|fault| fault.error.at(BACKEND, operation))?;
         Ok((reply, count))
-    }
-
-    async fn run(
-        &self,
-        connection: &Connection,
-        script: &Script,
-        arguments: &[&[u8]],
-    ) -> Result<Value, redis::RedisError> {
-        let Known { epoch, highest } = self.known().clone();
-        let (highest, nonce) = (highest.to_string(), self.nonce());
-        let mut all: Vec<&[u8]> = vec![epoch.as_bytes(), highest.as_bytes(), &nonce.as_bytes()[..16]];
-        all.extend(arguments);
-        connection.run(script, &self.meta, &all).await
-    }
-
-    /// Takes an answer into account. One from another life of the store than that we knew is told, once.
-    fn learn(&self, value: Value) -> Result<Reply, Fault> {
-        let reply = Reply::read(value)?;
-        let mut known = self.known();
-        if known.epoch == reply.epoch {
-            known.highest = known.highest.max(reply.revision);
-        } else if known.highest < reply.revision || known.epoch.is_empty() {
-            *known = Known { epoch: reply.epoch.clone(), highest: reply.revision };
-        }
-        if reply.status == "regressed" {
-            return Err(Fault { error: regressed(), cure: Cure::None });
-        }
-        Ok(reply)
     }
 
     async fn repeat<T, F, Fut>(&self, kind: Kind, operation: &'static str, lane: Lane, ask: &F) -> Result<T>
@@ -275,8 +226,8 @@ impl Servers {
         if let Some((_, opening)) = state.open.iter().find(|(key, _)| *key == at) {
             return Ok((state.generation, opening.clone()));
         }
-        let finder = self.finder.clone();
-        let opening = async move { finder.connect().await.map(Arc::new) }.boxed().shared();
+        let (finder, history) = (self.finder.clone(), Arc::clone(&self.history));
+        let opening = async move { dial(&finder, &history).await.map(Arc::new) }.boxed().shared();
         state.open.truncate(CONNECTIONS - 1);
         state.open.push_front((at, opening.clone()));
         Ok((state.generation, opening))
@@ -284,7 +235,11 @@ impl Servers {
 
     /// A connection for the caller alone, who may wait on it.
     pub(super) async fn connect(&self) -> Result<Connection, Fault> {
-        self.finder.connect().await
+        let dialled = dial(&self.finder, &self.history).await;
+        if let Err(Fault { cure: cure @ Cure::Moved(_), .. }) = &dialled {
+            self.finder.give_up(cure);
+        }
+        dialled
     }
 
     /// Lets what comes next connect anew, unless another request has seen to that.
@@ -301,17 +256,13 @@ impl Servers {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// What stands in the store is not what stood there, although nobody removed it.
-pub(super) fn regressed() -> Error {
-    let why = "the server lost what it had acknowledged: it was restarted without its data, an older copy took its \
-               place, or it failed over; every session of before is void";
-    Error::new(ErrorKind::FenceRegression, Outcome::NotApplied, why)
+/// A connection to the primary, where what we have seen stands.
+async fn dial(finder: &Finder, history: &History) -> Result<Connection, Fault> {
+    let connection = finder.connect().await?;
+    history.verify(&connection).await?;
+    Ok(connection)
 }
 
 /// A try under way. Whoever has less patience than we drops it: that the server was silent must count then too, or a dead
@@ -335,7 +286,7 @@ impl fmt::Debug for Servers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Servers")
             .field("at", &self.finder.name())
-            .field("meta", &self.meta)
+            .field("meta", &self.history.meta())
             .finish_non_exhaustive()
     }
 }

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::BACKEND;
+use super::history::regressed;
 use super::reply::{number, odd, text};
 use super::scripts::{GRANT, RENEW, REVOKE};
-use super::servers::{Kind, Servers, regressed};
+use super::servers::{Kind, Servers};
 use crate::kv::{Grant, Renewal, Result, SessionId};
 
 pub(super) async fn grant(servers: &Servers, ttl: Duration) -> Result<Grant> {
-    let (nonce, millis) = (servers.nonce(), ttl.as_millis().to_string());
+    let (nonce, millis) = (servers.history().nonce(), ttl.as_millis().to_string());
     let mut reply = servers.call(Kind::Once, "grant", &GRANT, &[nonce.as_bytes(), millis.as_bytes()]).await?;
     let id = reply.take(0).ok_or_else(|| odd("no session")).and_then(text);
     let id = id.map_err(|fault| fault.error.at(BACKEND, "grant"))?;

@@ -3,7 +3,7 @@
 use redis::Value;
 
 use super::error::Fault;
-use super::reply::{array, entry, number, odd};
+use super::reply::{entries, entry, number, odd};
 use super::scripts::{COMMIT, DELETE_PREFIX, GET, LIST};
 use super::servers::{Kind, Servers};
 use super::{BACKEND, lost};
@@ -82,8 +82,7 @@ pub(super) async fn list(
     prefix: &Key,
 ) -> Result<(u64, Vec<Entry>)> {
     let mut reply = servers.call(Kind::Repeatable, operation, &LIST, &[prefix.as_str().as_bytes()]).await?;
-    let found = reply.take(0).ok_or_else(|| odd("no list")).and_then(array);
-    let entries = found.and_then(|found| found.into_iter().map(entry).collect::<Result<_, _>>());
+    let entries = reply.take(0).ok_or_else(|| odd("no list")).and_then(entries);
     Ok((reply.revision, entries.map_err(|fault| fault.error.at(BACKEND, operation))?))
 }
 

@@ -71,6 +71,11 @@ async fn up(client: &Client, end: Instant) -> Result<(), Fault> {
     }
 }
 
+/// Whether a connection has ended for good.
+pub(super) fn is_over(state: SessionState) -> bool {
+    matches!(state, SessionState::Expired | SessionState::Closed | SessionState::AuthFailed)
+}
+
 /// A write that fails and changes nothing, yet goes through a majority like any other: what is read behind it on the same
 /// connection has seen every write that was acknowledged before. `sync` promises less, as it asks the leader alone:
 /// <https://issues.apache.org/jira/browse/ZOOKEEPER-2136>. It shows that the session lives, too, which a ping does not:

@@ -9,11 +9,11 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::time::{Instant, sleep, timeout_at};
 use zookeeper_client::{Client, Error as Zk};
 
-use super::connection::{self, Kind, ask};
+use super::connection::{self, Kind, ask, is_over};
 use super::error::{Cure, Fault};
 use super::host::Host;
 use super::options::Settled;
-use super::{BACKEND, knock};
+use super::{BACKEND, knock, user};
 use crate::kv::{Error, ErrorKind, Outcome, Result};
 
 /// How long the servers remember this connection's session, to which nothing is bound.
@@ -48,9 +48,24 @@ impl Ensemble {
     /// Sees whether any server lets us in. Each is tried once, and again only if nothing is wrong with it that shows.
     pub(super) async fn probe(&self) -> Result<()> {
         let end = Instant::now() + self.settled.times.request;
-        let look = |client: Client| async move { client.check_stat("/").await.map(drop) };
+        let sasl = self.settled.is_sasl();
+        let look = |client: Client| async move {
+            match client.check_stat("/").await {
+                // Since version 3.9 only who may read the root is told. An answer it is.
+                Ok(_) | Err(Zk::NoAuth) => {}
+                Err(error) => return Err(error),
+            }
+            Ok(!sasl || user::is_known(&client).await?)
+        };
         loop {
-            let Err(fault) = self.attempt(end, &look).await else { return Ok(()) };
+            let fault = match self.attempt(end, &look).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {
+                    let why = "the server does not know the user by SASL; is it set up for that?";
+                    return Err(Error::new(ErrorKind::Unauthorized, Outcome::NotApplied, why));
+                }
+                Err(fault) => fault,
+            };
             let (error, hope) = knock::explain(self, fault.error).await;
             if !hope || Instant::now() + PAUSES.0 >= end {
                 return Err(error);
@@ -92,7 +107,13 @@ impl Ensemble {
         let mut attempt = Attempt { ensemble: self, generation, since: Instant::now(), open: true };
         let opened = timeout_at(end, opening).await;
         let tried = match opened {
-            Ok(Ok(client)) => ask(&client, end, asking).await.map_err(ours_is_nobodys),
+            Ok(Ok(client)) => {
+                let asked = ask(&client, end, asking).await;
+                if is_over(client.state()) {
+                    self.give_up(generation);
+                }
+                asked.map_err(ours_is_nobodys)
+            }
             // A connection that failed to open must not be what later requests get.
             Ok(Err(fault)) => {
                 self.give_up(generation);

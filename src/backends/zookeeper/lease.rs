@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
-use zookeeper_client::{Client, Error as Zk, SessionState, StateWatcher};
+use zookeeper_client::{Client, Error as Zk, StateWatcher};
 
-use super::connection::{self, Kind, ask, barrier};
+use super::connection::{self, Kind, ask, barrier, is_over};
 use super::ensemble::{Ensemble, PAUSES};
 use super::error::{Cure, Fault};
 use super::host::{Host, Running};
@@ -169,10 +169,6 @@ impl Drop for Live {
     fn drop(&mut self) {
         std::mem::forget(with(&self.life, |life| life.client.take()));
     }
-}
-
-fn is_over(state: SessionState) -> bool {
-    matches!(state, SessionState::Expired | SessionState::Closed | SessionState::AuthFailed)
 }
 
 pub(super) async fn grant(ensemble: &Ensemble, lives: &Lives, ttl: Duration) -> Result<Grant> {

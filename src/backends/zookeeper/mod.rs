@@ -15,6 +15,7 @@ mod queue;
 mod reads;
 mod tls;
 mod txn;
+mod user;
 mod watch;
 
 use std::fmt;
@@ -262,6 +263,11 @@ impl QueueStore for Zookeeper {
 
     async fn ahead(&self, place: &Place, limit: usize) -> Result<Option<Vec<PlaceRef>>> {
         queue::ahead(&self.store, place, limit).await.map_err(|error| error.on(place.queue.key()))
+    }
+
+    async fn leave(&self, place: &Place) -> Result<bool> {
+        let left = txn::commit(&self.store, &place.removal()).await;
+        left.map(|left| left.is_applied()).map_err(|error| error.on(place.queue.key()))
     }
 
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {

@@ -10,6 +10,7 @@ use rustls::pki_types::ServerName;
 use zookeeper_client::{Acls, Client, Connector};
 
 use super::tls::Tls;
+use super::user::{Proof, User};
 use crate::connect::StoreUrl;
 use crate::kv::{Error, Result};
 
@@ -38,6 +39,7 @@ const PORT: u16 = 2181;
 pub struct ZookeeperOptions {
     hosts: Vec<String>,
     user: Option<(String, String)>,
+    proof: Proof,
     private: Option<bool>,
     ca: Option<String>,
     identity: Option<(String, String)>,
@@ -65,6 +67,7 @@ impl ZookeeperOptions {
         Self {
             hosts: hosts.into_iter().map(Into::into).collect(),
             user: None,
+            proof: Proof::default(),
             private: None,
             ca: None,
             identity: None,
@@ -77,6 +80,14 @@ impl ZookeeperOptions {
     /// [private](Self::private) to this user.
     pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
         self.user = Some((name.into(), password.into()));
+        self
+    }
+
+    /// Makes the [user](Self::user) known by SASL's DIGEST-MD5 instead: servers that are set up for it know the passwords,
+    /// and refuse who has another, as does [`connect`](super::Zookeeper::connect) a server that is not. Name and password
+    /// are ASCII then. The password is not sent, but all else goes as it is: use it along with TLS.
+    pub fn sasl_digest_md5(mut self) -> Self {
+        self.proof = Proof::Sasl;
         self
     }
 
@@ -126,7 +137,7 @@ impl ZookeeperOptions {
     }
 
     /// What a URL says, such as `zookeeper://user:password@h1:2181,h2:2181?ca=/etc/zookeeper/ca.pem`. Its options are `ca`,
-    /// `cert` and `key` (files), `private=true|false`, `timeout` and `try_timeout`.
+    /// `cert` and `key` (files), `sasl=digest-md5`, `private=true|false`, `timeout` and `try_timeout`.
     pub fn from_url(mut url: StoreUrl) -> Result<Self> {
         if url.hosts().is_empty() || !url.path().is_empty() {
             return Err(Error::invalid(format!(
@@ -140,6 +151,11 @@ impl ZookeeperOptions {
             })?;
             options = options.user(name, password);
         }
+        options = match url.take("sasl").as_deref() {
+            None => options,
+            Some("digest-md5") => options.sasl_digest_md5(),
+            Some(other) => return Err(Error::invalid(format!("sasl {other:?} is not digest-md5"))),
+        };
         options.private = match url.take("private").as_deref() {
             None => None,
             Some("true" | "") => Some(true),
@@ -179,16 +195,15 @@ impl ZookeeperOptions {
             }
             (Some(ca), identity) => Some(Tls::new(ca, identity.as_ref())?),
         };
-        if let Some((name, _)) = self.user.as_ref().filter(|(name, _)| name.is_empty() || name.contains(':'))
-        {
-            return Err(Error::invalid(format!("{name:?} is no name of a user")));
+        if self.proof == Proof::Sasl && self.user.is_none() {
+            return Err(Error::invalid("SASL needs a user"));
         }
         let private = self.private.unwrap_or(self.user.is_some());
         if private && self.user.is_none() && self.identity.is_none() {
             return Err(Error::invalid("private nodes need a user, or a client certificate"));
         }
-        let digest = self.user.map(|(name, password)| format!("{name}:{password}"));
-        Ok(Settled { servers, tls, digest, private, times: self.times })
+        let user = self.user.map(|(name, password)| User::new(name, password, self.proof)).transpose()?;
+        Ok(Settled { servers, tls, user, private, times: self.times })
     }
 }
 
@@ -226,7 +241,7 @@ fn server(text: &str) -> Result<Server> {
 pub(super) struct Settled {
     pub(super) servers: Vec<Server>,
     tls: Option<Tls>,
-    digest: Option<String>,
+    user: Option<User>,
     private: bool,
     pub(super) times: Times,
 }
@@ -240,15 +255,27 @@ impl Settled {
     }
 
     pub(super) fn connector(&self) -> Connector {
-        match &self.tls {
+        let connector = match &self.tls {
             Some(tls) => Client::connector().with_tls(tls.options.clone()),
             None => Client::connector(),
+        };
+        match &self.user {
+            Some(User::Sasl(options)) => connector.with_sasl(options.clone()),
+            _ => connector,
         }
     }
 
     /// Who we are, as the scheme `digest` has it.
     pub(super) fn digest(&self) -> Option<&[u8]> {
-        self.digest.as_deref().map(str::as_bytes)
+        match &self.user {
+            Some(User::Digest(digest)) => Some(digest.as_bytes()),
+            _ => None,
+        }
+    }
+
+    /// Whether the servers are to know us by SASL.
+    pub(super) fn is_sasl(&self) -> bool {
+        matches!(self.user, Some(User::Sasl(_)))
     }
 
     /// For whoever looks why nobody lets us in.
@@ -299,6 +326,8 @@ mod tests {
         assert!(settled.private);
         assert!(!of("zookeeper://me:secret@h?private=false").unwrap().settle().unwrap().private);
         assert!(!of("zookeeper://h").unwrap().settle().unwrap().private);
+        let known = of("zookeeper://me:secret@h?sasl=digest-md5").unwrap().settle().unwrap();
+        assert!(known.is_sasl() && known.private && known.digest().is_none());
     }
 
     #[test]
@@ -307,6 +336,7 @@ mod tests {
             ("zookeeper:h", "zookeeper://HOST"),
             ("zookeeper://me@h", "no password"),
             ("zookeeper://h?private=perhaps", "perhaps"),
+            ("zookeeper://me:secret@h?sasl=gssapi", "gssapi"),
             ("zookeeper://h?cert=/x", "cert and key"),
             ("zookeeper://h?ca=/nowhere/ca.pem", "authority /nowhere/ca.pem"),
             ("zookeeper://h?timeout=soon", "timeout"),
@@ -324,9 +354,13 @@ mod tests {
             (ZookeeperOptions::new(["h"]).identity("c", "k"), "needs a certificate authority"),
             (ZookeeperOptions::new(["h"]).user("a:b", "c"), "a:b"),
             (ZookeeperOptions::new(["h"]).private(true), "private"),
+            (ZookeeperOptions::new(["h"]).sasl_digest_md5(), "SASL needs a user"),
+            (ZookeeperOptions::new(["h"]).user("a\"b", "secret").sasl_digest_md5(), "no name of a user"),
+            (ZookeeperOptions::new(["h"]).user("é", "secret").sasl_digest_md5(), "no name of a user"),
+            (ZookeeperOptions::new(["h"]).user("a", "secret é").sasl_digest_md5(), "password of \"a\""),
         ] {
             let error = options.settle().err().unwrap().to_string();
-            assert!(error.contains(named), "{named}: {error}");
+            assert!(error.contains(named) && !error.contains("secret"), "{named}: {error}");
         }
     }
 }

@@ -180,6 +180,10 @@ impl QueueStore for Wrapped {
         self.memory.ahead(place, limit).await
     }
 
+    async fn leave(&self, place: &Place) -> Result<bool> {
+        self.memory.leave(place).await
+    }
+
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {
         self.memory.read_place(queue, entry)
     }

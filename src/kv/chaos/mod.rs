@@ -302,6 +302,18 @@ impl<S: QueueStore + ?Sized> QueueStore for Chaos<S> {
         .await
     }
 
+    async fn leave(&self, place: &Place) -> Result<bool> {
+        let place = place.clone();
+        self.send(
+            Operation::Leave,
+            Box::new(move |store| {
+                let place = place.clone();
+                Box::pin(async move { store.leave(&place).await })
+            }),
+        )
+        .await
+    }
+
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {
         self.link.store.read_place(queue, entry)
     }

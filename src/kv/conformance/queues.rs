@@ -13,6 +13,8 @@ pub(super) fn cases() -> Vec<Case> {
         12: a_place_is_an_entry_of_its_queue,
         12: a_ticket_stands_once,
         12: a_place_ends_with_its_entry_or_session,
+        12: leaving_tells_whether_the_place_stood,
+        12: who_leaves_takes_no_other_along,
         12: the_dead_do_not_enter,
         12: places_of_one_session_are_told_apart,
         12: queues_with_nested_names_never_meet,
@@ -118,6 +120,41 @@ async fn a_place_ends_with_its_entry_or_session(bench: &Bench<dyn Coordinator>) 
     nothing_at(&theirs.store, &revoked.key).await?;
     same("what is ahead of the last", &theirs.ahead(&last, 9).await?, &vec![])?;
     same("the places listed", &theirs.places(&queue).await?, &vec![seen(&last)])
+}
+
+async fn leaving_tells_whether_the_place_stood(bench: &Bench<dyn Coordinator>) -> Checked {
+    let (ours, theirs) = (Waiter::new(bench).await?, Waiter::new(bench).await?);
+    let queue = bench.queue("q")?;
+    let (left, deleted) = (ours.enter(bench, &queue).await?, ours.enter(bench, &queue).await?);
+    let (revoked, last) = (ours.enter(bench, &queue).await?, theirs.enter(bench, &queue).await?);
+    same("leaving a place that stands", &ours.store.leave(&left).await?, &true)?;
+    nothing_at(&theirs.store, &left.key).await?;
+    same("a place that was left", &ours.store.ahead(&left, 9).await?, &None)?;
+    same("what is ahead of the next", &ours.ahead(&deleted, 9).await?, &vec![])?;
+    applied(&theirs.store, Txn::new().delete(&deleted.key)).await?;
+    ours.store.revoke(&ours.session).await?;
+    for (place, what) in [(&left, "left"), (&deleted, "deleted"), (&revoked, "revoked")] {
+        same(&format!("leaving a place that was {what}"), &ours.store.leave(place).await?, &false)?;
+    }
+    same("the places listed", &theirs.places(&queue).await?, &vec![seen(&last)])?;
+    // Whoever has the place's name may remove it, as an operator does.
+    same("leaving for another client", &ours.store.leave(&last).await?, &true)?;
+    same("what stands in the queue", &listed(&theirs.store, queue.key()).await?, &vec![])
+}
+
+async fn who_leaves_takes_no_other_along(bench: &Bench<dyn Coordinator>) -> Checked {
+    let waiter = Waiter::new(bench).await?;
+    let (queue, inner) = (bench.queue("q")?, bench.queue("q/inner")?);
+    let (first, second) = (waiter.enter(bench, &queue).await?, waiter.enter(bench, &queue).await?);
+    let (third, below) = (waiter.enter(bench, &queue).await?, waiter.enter(bench, &inner).await?);
+    same("leaving the second place", &waiter.store.leave(&second).await?, &true)?;
+    same("what is ahead of the last", &waiter.ahead(&third, 9).await?, &vec![seen(&first)])?;
+    same("the places of the inner queue", &waiter.places(&inner).await?, &vec![seen(&below)])?;
+    // A ticket enters anew at the tail, whatever the place before was worth.
+    let again = waiter.store.enter(&queue, &waiter.session, &second.ticket, "".into(), 9).await?;
+    ensure!(again.place.fence > third.fence, "a place that came back is not the last");
+    same("leaving where an earlier one stood", &waiter.store.leave(&second).await?, &false)?;
+    same("the first", &waiter.ahead(&first, 9).await?, &vec![])
 }
 
 async fn the_dead_do_not_enter(bench: &Bench<dyn Coordinator>) -> Checked {

@@ -4,13 +4,14 @@ use futures_util::future::try_join_all;
 
 use super::bench::{Bench, applied, get, nothing_at, put, rejected, same, standing, write_one};
 use super::case::{Case, Checked, Violation, cases, ensure};
-use crate::kv::{Store, StoreExt, Txn};
+use crate::kv::{Entry, Key, Store, StoreExt, Txn};
 
 pub(super) fn cases() -> Vec<Case<dyn Store>> {
     cases![
         3: a_version_holds_once,
         3: an_identical_value_makes_a_new_version,
         3: a_version_does_not_survive_a_delete,
+        3: a_version_does_not_survive_a_delete_by_another,
         3: a_version_does_not_survive_delete_prefix,
         3: a_version_does_not_survive_a_restart_and_a_delete,
         3: a_conditional_delete_applies_once,
@@ -63,6 +64,25 @@ async fn a_version_does_not_survive_a_delete(bench: &Bench<dyn Store>) -> Checke
         applied(&store, Txn::new().delete(&key)).await?;
         rejected(&store, Txn::new().version(&key, entry.version).put(&key, "same"), &key).await?;
         nothing_at(&store, &key).await?;
+    }
+    Ok(())
+}
+
+/// A client that remembers an entry has not heard of what others did to it.
+async fn a_version_does_not_survive_a_delete_by_another(bench: &Bench<dyn Store>) -> Checked {
+    let (ours, theirs) = (bench.open().await?, bench.open().await?);
+    let late: [fn(&Key, &Entry) -> Txn; 3] = [
+        |key, old| Txn::new().version(key, old.version).put(key, "stale"),
+        |key, old| Txn::new().version(key, old.version).delete(key),
+        |key, old| Txn::new().stands(key, old.fence).put(key, "stale"),
+    ];
+    for (nth, late) in late.into_iter().enumerate() {
+        let key = bench.key(&format!("anew/{nth}"))?;
+        let old = put(&ours, &key, "same").await?;
+        applied(&theirs, Txn::new().delete(&key)).await?;
+        let new = put(&theirs, &key, "same").await?;
+        rejected(&ours, late(&key, &old), &key).await?;
+        same("what stands", &standing(&ours, &key).await?, &new)?;
     }
     Ok(())
 }

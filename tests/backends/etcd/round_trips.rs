@@ -39,7 +39,8 @@ async fn acquire_and_release(version: Version) {
     assert!(of(&acquired, "Txn") == 1 && of(&acquired, "Range") <= 1 && acquired.len() <= 2, "{acquired:?}");
     guard.release().await;
     let both = since(&before, requests(&etcd).await);
-    assert!(of(&both, "Txn") == 2 && of(&both, "Range") <= 1 && both.len() <= 2, "{both:?}");
+    let costs = |counts| (of(counts, "Txn"), of(counts, "DeleteRange"));
+    assert!(costs(&both) == (1, 1) && of(&both, "Range") <= 1 && both.len() <= 3, "{both:?}");
 }
 
 async fn hand_over(version: Version) {
@@ -64,7 +65,8 @@ async fn hand_over(version: Version) {
         let next = waiters.join_next().await.expect("one waits").expect("it does not panic");
         let cost = since(&quiet, requests(&etcd).await);
         // The release, the look of the next, and perhaps the read with which it begins to watch its place.
-        assert!(of(&cost, "Txn") == 2 && of(&cost, "Range") <= 1 && cost.len() <= 2, "{cost:?}");
+        let costs = (of(&cost, "Txn"), of(&cost, "DeleteRange"));
+        assert!(costs == (1, 1) && of(&cost, "Range") <= 1 && cost.len() <= 3, "{cost:?}");
         drop(next);
     }
 }

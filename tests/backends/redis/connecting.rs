@@ -2,21 +2,25 @@
 
 use std::path::Path;
 
+use futures_util::StreamExt;
 use libtest_mimic::Trial;
 use quorate::backends::{Redis, RedisOptions};
-use quorate::kv::{Consistency, Error, ErrorKind, Key, Store, StoreExt};
+use quorate::kv::{
+    Consistency, Error, ErrorKind, Event, Key, Scope, SessionStore, Store, StoreExt, WatchStore,
+};
 
-use super::{connect, start, trial};
-use crate::servers::Cluster as _;
-use crate::servers::Release as _;
+use super::{PATIENCE, TTL, connect, held, key, sessions, soon, start, trial};
 use crate::servers::redis::{Options, PASSWORD, USER, Version};
+use crate::servers::{Cluster as _, until};
 
-pub(super) fn trials() -> Vec<Trial> {
+pub(super) fn trials(version: Version) -> Vec<Trial> {
     vec![
-        trial("whoever_is_not_let_in_is_told_why", refused),
-        trial("who_may_not_do_enough_is_told_before_anything_is_written", limited),
-        trial("replicas_must_be_accepted_by_name", unsafe_failover),
-        trial("databases_and_tags_are_apart", apart),
+        trial(version, "whoever_is_not_let_in_is_told_why", refused),
+        trial(version, "who_may_not_do_enough_is_told_before_anything_is_written", limited),
+        trial(version, "replicas_must_be_accepted_by_name", unsafe_failover),
+        trial(version, "databases_and_tags_are_apart", apart),
+        trial(version, "a_user_of_a_few_commands_on_its_own_keys_is_enough", managed),
+        trial(version, "a_server_is_found_by_its_address_of_ipv6", ipv6),
     ]
 }
 
@@ -32,8 +36,8 @@ fn names(error: &Error, kind: ErrorKind, words: &[&str]) {
     assert!(!told.contains(PASSWORD) && !format!("{error:?}").contains(PASSWORD), "{error:?}");
 }
 
-async fn refused() {
-    let redis = Options::new(Version::usual()).tls().auth().start().await;
+async fn refused(version: Version) {
+    let redis = Options::new(version).tls().auth().start().await;
     let host = redis.addresses()[0].to_string();
     let certificates = redis.certificates().expect("it has some");
     let with = |authority: &Path| RedisOptions::new(host.clone()).ca_file(authority).expect("a file");
@@ -68,8 +72,8 @@ async fn refused() {
     names(&error, ErrorKind::Unavailable, &["nowhere.invalid:6379"]);
 }
 
-async fn limited() {
-    let redis = start().await;
+async fn limited(version: Version) {
+    let redis = start(version).await;
     for rules in ["~{quorate}* +@all -xadd", "~{other}* +@all"] {
         let arguments = ["ACL", "SETUSER", "partly", "reset", "on", ">pw"];
         let arguments: Vec<_> = arguments.into_iter().chain(rules.split(' ')).collect();
@@ -81,15 +85,15 @@ async fn limited() {
     }
 }
 
-async fn unsafe_failover() {
+async fn unsafe_failover(_: Version) {
     for url in ["redis+sentinel://127.0.0.1:9?master=m", "redis+cluster://127.0.0.1:9"] {
         let error = quorate::connect::Schemes::default().connect(url).await.expect_err("it is unsafe");
         names(&error, ErrorKind::InvalidInput, &["unsafe_failover=ack"]);
     }
 }
 
-async fn apart() {
-    let redis = start().await;
+async fn apart(version: Version) {
+    let redis = start(version).await;
     let first = connect(&redis.url("")).await;
     first.put("a", "1").await.expect("it is put");
     for other in ["db=3", "tag=other"] {
@@ -98,4 +102,53 @@ async fn apart() {
         other.put("b", "1").await.expect("it is put");
     }
     assert_eq!(first.list(&Key::root(), Consistency::Local).await.expect("it answers").len(), 1);
+}
+
+/// What the page on layouts says that a user needs.
+fn rights() -> Vec<String> {
+    let page = include_str!("../../../src/docs/layouts.md");
+    let line = page.lines().find_map(|line| line.strip_prefix("ACL SETUSER app on >PASSWORD "));
+    line.expect("the page says it").split(' ').map(str::to_owned).collect()
+}
+
+/// A server of somebody else: neither `CONFIG` nor `INFO`, no keyspace events, and nothing but our keys.
+async fn managed(version: Version) {
+    let redis = start(version).await;
+    let rights = rights();
+    let set = ["ACL", "SETUSER", "app", "reset", "on", ">pw"].into_iter();
+    let set: Vec<_> = set.chain(rights.iter().map(String::as_str)).collect();
+    redis.cli(&set).await.expect("the default user may");
+    let address = redis.addresses()[0];
+    for forbidden in [&["CONFIG", "GET", "*"][..], &["INFO"], &["SET", "other", "1"], &["FLUSHALL"]] {
+        let refusal = redis.cli_as(Some(("app", "pw")), address, forbidden).await;
+        assert!(refusal.as_ref().is_err_and(|refusal| refusal.contains("NOPERM")), "{refusal:?}");
+    }
+    redis.cli(&["ACL", "LOG", "RESET"]).await.expect("it is emptied");
+    let store = connect(&format!("redis://app:pw@{address}/team")).await;
+    let mut watch = store.watch(Scope::Prefix(key("p")));
+    assert!(matches!(watch.next().await, Some(Ok(Event::Snapshot(_)))));
+    let ours = sessions(&store, TTL);
+    let guard = held(&store, &ours).await;
+    guard.put("p/a", "1").await.expect("it holds");
+    assert!(matches!(soon("it is told", watch.next()).await, Some(Ok(Event::Put(_)))));
+    assert_eq!(store.list(&key("p"), Consistency::Linearizable).await.expect("it answers").len(), 1);
+    store.renew(guard.session()).await.expect("it is renewed");
+    // Connections begin by looking at what stands in the stream.
+    redis.cli(&["CLIENT", "KILL", "USER", "app"]).await.expect("it is cut off");
+    until("it is back", PATIENCE, async || store.fetch("p/a").await.map_err(|error| error.to_string())).await;
+    assert_eq!(store.delete_prefix(&key("p")).await.expect("it is deleted"), 1);
+    assert!(matches!(soon("it is told", watch.next()).await, Some(Ok(Event::Delete(_)))));
+    guard.release().await;
+    ours.current().await.expect("it lives").close().await;
+    // What runs there is asked for, and not needed.
+    let log = redis.cli(&["ACL", "LOG"]).await.expect("it answers");
+    let lines: Vec<_> = log.lines().collect();
+    let refused: Vec<_> = lines.windows(2).filter(|pair| pair[0] == "object").map(|pair| pair[1]).collect();
+    assert_eq!(refused, ["info"]);
+}
+
+async fn ipv6(version: Version) {
+    let redis = Options::new(version).flag("--bind").flag("127.0.0.1").flag("::1").start().await;
+    let port = redis.addresses()[0].port();
+    connect(&format!("redis://[::1]:{port}")).await.put("a", "1").await.expect("it is put");
 }

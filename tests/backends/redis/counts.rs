@@ -9,17 +9,30 @@ use quorate::lock::Mutex;
 use tokio::task::JoinSet;
 
 use super::{PATIENCE, TTL, connect, key, sessions, soon, start, trial};
-use crate::servers::redis::Redis;
+use crate::servers::redis::{Redis, Version};
 use crate::servers::{Cluster as _, until};
 
-pub(super) fn trials() -> Vec<Trial> {
+pub(super) fn trials(version: Version) -> Vec<Trial> {
     vec![
-        trial("a_lock_costs_one_script_and_one_to_give_it_back", acquire_and_release),
-        trial("a_hand_over_costs_the_same_however_many_wait", hand_over),
-        trial("ten_thousand_registrations_are_one_key_to_renew", renewal),
-        trial("foreign_keys_cost_nothing", foreign),
+        trial(version, "a_lock_costs_one_script_and_one_to_give_it_back", acquire_and_release),
+        trial(version, "a_hand_over_costs_the_same_however_many_wait", hand_over),
+        trial(version, "ten_thousand_registrations_are_one_key_to_renew", renewal),
+        trial(version, "the_dead_go_in_batches_however_many_die_at_once", batches),
+        trial(version, "a_million_foreign_keys_cost_nothing", foreign),
     ]
 }
+
+/// How many entries are put.
+const MANY: u64 = 10_000;
+
+/// How many of the dead one script removes at most.
+const BATCH: u64 = 256;
+
+/// Ends every session, as if its time were up.
+const KILL: &str = "for _, session in ipairs(redis.call('ZRANGE', '{quorate}:d', 0, -1)) do
+    redis.call('DEL', '{quorate}:s:' .. session)
+    redis.call('ZADD', '{quorate}:d', 0, session)
+end";
 
 type Counts = BTreeMap<String, u64>;
 
@@ -47,18 +60,21 @@ fn of(counts: &Counts, name: &str) -> u64 {
     counts.get(name).copied().unwrap_or(0)
 }
 
-/// Requests for scripts but for those that look after the dead, of which `ZRANGE` is a part.
+/// Requests for scripts but for those that look after the dead, of which `ZRANGE` is a part, and for the one that each
+/// connection begins with, of which `XRANGE` is.
 fn scripts(counts: &Counts) -> u64 {
-    of(counts, "evalsha") - of(counts, "zrange")
+    of(counts, "evalsha") - of(counts, "zrange") - of(counts, "xrange")
 }
 
-async fn acquire_and_release() {
-    let redis = start().await;
+async fn acquire_and_release(version: Version) {
+    let redis = start(version).await;
     let store = connect(&redis.url("")).await;
     let sessions = sessions(&store, TTL);
     let mutex = Mutex::new(&store, &sessions, "m").expect("a name");
     // The server has seen every script, and the stream is read.
-    mutex.lock().await.expect("it is free").release().await;
+    let first = mutex.lock().await.expect("it is free");
+    quiet(&redis).await;
+    first.release().await;
     store.fetch("a").await.expect("it answers");
     let before = counts(&redis).await;
     let guard = mutex.lock().await.expect("it is free");
@@ -70,8 +86,8 @@ async fn acquire_and_release() {
     assert!((2..=3).contains(&scripts(&both)) && of(&both, "eval") == 0, "{both:?}");
 }
 
-async fn hand_over() {
-    let redis = start().await;
+async fn hand_over(version: Version) {
+    let redis = start(version).await;
     let store = connect(&redis.url("")).await;
     let sessions = sessions(&store, TTL);
     for waiting in [1, 16] {
@@ -110,9 +126,8 @@ async fn quiet(redis: &Redis) -> Counts {
     quiet
 }
 
-async fn renewal() {
-    const MANY: u64 = 10_000;
-    let redis = start().await;
+async fn renewal(version: Version) {
+    let redis = start(version).await;
     let store = connect(&redis.url("")).await;
     let session = store.grant(TTL * 6).await.expect("it grants").id;
     for batch in 0..MANY / 100 {
@@ -130,20 +145,49 @@ async fn renewal() {
     // Nor is the server blocked by their end: it goes in batches.
     store.revoke(&session).await.expect("it is revoked");
     let cost = since(&redis, &before).await;
-    assert!(of(&cost, "srandmember") >= MANY / 256, "{cost:?}");
+    assert!(of(&cost, "evalsha") >= MANY / BATCH, "{cost:?}");
     assert_eq!(store.list(&key("s"), Consistency::Linearizable).await.expect("it answers"), []);
 }
 
-async fn foreign() {
-    let redis = start().await;
+async fn batches(version: Version) {
+    const SESSIONS: u64 = 20;
+    let redis = start(version).await;
+    let (store, other) = (connect(&redis.url("")).await, connect(&redis.url("")).await);
+    for nth in 0..SESSIONS {
+        let session = other.grant(TTL * 6).await.expect("it grants").id;
+        for batch in 0..MANY / SESSIONS / 100 {
+            let txn = (0..100).fold(Txn::new(), |txn, at| {
+                txn.put_bound(&key(&format!("s/{nth}-{batch}-{at}")), "10.0.0.1:80", &session)
+            });
+            assert!(other.commit(txn).await.expect("it is put").is_applied());
+        }
+    }
+    let before = counts(&redis).await;
+    redis.cli(&["EVAL", KILL, "0"]).await.expect("they die");
+    let mut watch = store.watch(Scope::Prefix(key("s")));
+    assert!(matches!(soon("the watch begins", watch.next()).await, Some(Ok(Event::Snapshot(_)))));
+    until("the dead are gone", PATIENCE, async || match redis.cli(&["ZCARD", "{quorate}:i"]).await {
+        Ok(none) if none == "0" => Ok(()),
+        some => Err(format!("{some:?}")),
+    })
+    .await;
+    let cost = since(&redis, &before).await;
+    assert!(of(&cost, "evalsha") >= MANY / BATCH, "{cost:?}");
+}
+
+async fn foreign(version: Version) {
+    let redis = start(version).await;
     let store = connect(&redis.url("")).await;
     for nth in 0..10 {
         store.put(format!("p/{nth}").as_str(), "1").await.expect("it is put");
     }
     let mut costs = Vec::new();
-    for foreign in ["0", "200000"] {
-        let fill = "for i = 1, ARGV[1] do redis.call('SET', 'foreign:' .. i, 'x', 'EX', 9999) end";
-        redis.cli(&["EVAL", fill, "0", foreign]).await.expect("it is filled");
+    for foreign in [0, 1_000_000] {
+        for from in (0..foreign).step_by(100_000) {
+            let fill =
+                "for i = 1, 100000 do redis.call('SET', 'foreign:' .. ARGV[1] + i, 'x', 'EX', 9999) end";
+            redis.cli(&["EVAL", fill, "0", &from.to_string()]).await.expect("it is filled");
+        }
         store.list(&key("p"), Consistency::Linearizable).await.expect("the server knows the script");
         let before = counts(&redis).await;
         assert_eq!(store.list(&key("p"), Consistency::Linearizable).await.expect("it answers").len(), 10);

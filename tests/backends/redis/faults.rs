@@ -3,24 +3,28 @@
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use quorate::kv::{ErrorKind, LossReason, Outcome, SessionOptions, Sessions, StoreExt};
+use quorate::kv::{
+    ErrorKind, LossReason, Outcome, SessionOptions, SessionStore, Sessions, Store, StoreExt, Txn,
+};
 use quorate::lock::{Guard, Mutex};
 use tokio::time::{Instant, sleep};
 
-use super::{SHORT, TTL, connect, held, sessions, soon, start, through, trial};
+use super::{SHORT, TTL, connect, held, key, sessions, soon, start, through, trial};
 use crate::servers::Cluster as _;
+use crate::servers::redis::Version;
 
-pub(super) fn trials() -> Vec<Trial> {
+pub(super) fn trials(version: Version) -> Vec<Trial> {
     vec![
-        trial("a_restart_with_its_data_costs_no_lock", restarted),
-        trial("a_wiped_store_is_noticed", wiped),
-        trial("an_older_copy_is_noticed", restored),
-        trial("a_stopped_server_costs_no_lock_that_it_wakes_in_time_for", stopped),
-        trial("a_blocked_runtime_costs_no_lease_that_is_renewed_elsewhere", blocked),
-        trial("a_holder_that_is_cut_off_lets_go_first", partitioned),
-        trial("a_lost_request_or_reply_leaves_no_place_behind", lost),
-        trial("a_write_without_a_reply_is_unknown", unknown),
-        trial("a_connection_that_broke_while_idle_costs_nothing", idle),
+        trial(version, "a_restart_with_its_data_costs_no_lock", restarted),
+        trial(version, "a_wiped_store_is_noticed", wiped),
+        trial(version, "an_older_copy_is_noticed", restored),
+        trial(version, "what_an_older_copy_holds_is_void", void),
+        trial(version, "a_stopped_server_costs_no_lock_that_it_wakes_in_time_for", stopped),
+        trial(version, "a_blocked_runtime_costs_no_lease_that_is_renewed_elsewhere", blocked),
+        trial(version, "a_holder_that_is_cut_off_lets_go_first", partitioned),
+        trial(version, "a_lost_request_or_reply_leaves_no_place_behind", lost),
+        trial(version, "a_write_without_a_reply_is_unknown", unknown),
+        trial(version, "a_connection_that_broke_while_idle_costs_nothing", idle),
     ]
 }
 
@@ -33,8 +37,8 @@ async fn outlives(guard: &Guard, ttl: Duration) -> bool {
     }
 }
 
-async fn restarted() {
-    let mut redis = start().await;
+async fn restarted(version: Version) {
+    let mut redis = start(version).await;
     let store = connect(&redis.url("")).await;
     let ttl = SHORT * 2;
     let guard = held(&store, &sessions(&store, ttl)).await;
@@ -43,8 +47,8 @@ async fn restarted() {
     guard.put("guarded", "1").await.expect("it holds");
 }
 
-async fn wiped() {
-    let mut redis = start().await;
+async fn wiped(version: Version) {
+    let mut redis = start(version).await;
     let store = connect(&redis.url("")).await;
     let ours = sessions(&store, SHORT * 2);
     let mutex = Mutex::new(&store, &ours, "m").expect("a name");
@@ -64,8 +68,8 @@ async fn wiped() {
     assert!(again.await.fence() > guard.fence());
 }
 
-async fn restored() {
-    let mut redis = start().await;
+async fn restored(version: Version) {
+    let mut redis = start(version).await;
     let store = connect(&redis.url("")).await;
     let ours = sessions(&store, SHORT * 3);
     ours.current().await.expect("a session that stands in the copy");
@@ -98,8 +102,24 @@ fn copy_files(from: &std::path::Path, to: &std::path::Path) {
     }
 }
 
-async fn stopped() {
-    let mut redis = start().await;
+async fn void(version: Version) {
+    let redis = start(version).await;
+    let store = connect(&redis.url("")).await;
+    let session = store.grant(TTL).await.expect("it grants").id;
+    let bound = |at: &str| Txn::new().put_bound(&key(at), "1", &session);
+    let made = store.commit(bound("a")).await.expect("it is put").applied().expect("nothing is checked");
+    // As if a copy had been taken when the session was there, and less had been written.
+    redis.cli(&["HSET", "{quorate}:meta", "rev", "1"]).await.expect("it is set");
+    let told = store.put("b", "1").await.expect_err("the store went back");
+    assert_eq!((told.kind(), told.outcome()), (ErrorKind::FenceRegression, Outcome::NotApplied), "{told}");
+    assert!(store.put("b", "2").await.expect("it was told once").fence > made[0].fence);
+    assert_eq!(store.fetch("a").await.expect("it answers"), None);
+    let late = store.commit(bound("a")).await.expect_err("the session is of another life");
+    assert_eq!(late.kind(), ErrorKind::SessionLost, "{late}");
+}
+
+async fn stopped(version: Version) {
+    let mut redis = start(version).await;
     let store = connect(&format!("{}/?timeout=1s&try_timeout=500ms", redis.url(""))).await;
     let guard = held(&store, &sessions(&store, TTL)).await;
     redis.pause(0);
@@ -111,8 +131,8 @@ async fn stopped() {
     guard.put("guarded", "1").await.expect("it holds");
 }
 
-async fn blocked() {
-    let redis = start().await;
+async fn blocked(version: Version) {
+    let redis = start(version).await;
     let url = redis.url("");
     let test = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -131,8 +151,8 @@ async fn blocked() {
     test.await.expect("it does not panic");
 }
 
-async fn partitioned() {
-    let redis = start().await;
+async fn partitioned(version: Version) {
+    let redis = start(version).await;
     let (proxy, store) = through(&redis, "timeout=2s").await;
     let guard = held(&store, &sessions(&store, SHORT)).await;
     let direct = connect(&redis.url("")).await;
@@ -155,8 +175,8 @@ async fn partitioned() {
     assert_eq!(late.kind(), ErrorKind::SessionLost, "{late}");
 }
 
-async fn lost() {
-    let redis = start().await;
+async fn lost(version: Version) {
+    let redis = start(version).await;
     let (proxy, store) = through(&redis, "").await;
     let sessions = sessions(&store, TTL);
     sessions.current().await.expect("a session");
@@ -179,8 +199,8 @@ async fn lost() {
     }
 }
 
-async fn unknown() {
-    let redis = start().await;
+async fn unknown(version: Version) {
+    let redis = start(version).await;
     let (proxy, store) = through(&redis, "timeout=2s&try_timeout=500ms").await;
     store.put("a", "0").await.expect("the server knows the script by now");
     proxy.swallow_replies();
@@ -196,8 +216,8 @@ async fn unknown() {
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error}");
 }
 
-async fn idle() {
-    let mut redis = start().await;
+async fn idle(version: Version) {
+    let mut redis = start(version).await;
     let store = connect(&redis.url("")).await;
     store.put("a", "1").await.expect("it is put");
     redis.restart(0).await;

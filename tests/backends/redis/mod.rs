@@ -1,9 +1,12 @@
 //! Redis.
 
+mod clusters;
 mod connecting;
 mod counts;
+mod failover;
 mod faults;
 mod operators;
+mod sentinels;
 mod watches;
 
 use std::sync::Arc;
@@ -28,17 +31,32 @@ const SHORT: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let groups =
-        [connecting::trials(), counts::trials(), faults::trials(), operators::trials(), watches::trials()];
-    groups.into_iter().flatten().collect()
+    let of = |version: &Version| {
+        let version = *version;
+        let groups = [
+            clusters::trials(version),
+            connecting::trials(version),
+            counts::trials(version),
+            faults::trials(version),
+            operators::trials(version),
+            sentinels::trials(version),
+            watches::trials(version),
+        ];
+        groups.into_iter().flatten()
+    };
+    Version::tried().iter().flat_map(of).collect()
 }
 
-fn trial<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F + Send + 'static) -> Trial {
-    common::trial(format!("redis::{}::{name}", Version::usual().name()), test)
+fn trial<F: Future<Output = ()>>(
+    version: Version,
+    name: &str,
+    test: impl FnOnce(Version) -> F + Send + 'static,
+) -> Trial {
+    common::trial(format!("redis::{}::{name}", version.name()), move || test(version))
 }
 
-async fn start() -> Redis {
-    Options::new(Version::usual()).start().await
+async fn start(version: Version) -> Redis {
+    Options::new(version).start().await
 }
 
 /// A client of its own, and the proxy that it goes through.

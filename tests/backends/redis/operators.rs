@@ -8,21 +8,22 @@ use quorate::kv::{Mode, Queue};
 
 use super::{SHORT, TTL, connect, held, key, sessions, soon, start, trial};
 use crate::servers::Cluster as _;
+use crate::servers::redis::Version;
 
-pub(super) fn trials() -> Vec<Trial> {
+pub(super) fn trials(version: Version) -> Vec<Trial> {
     vec![
-        trial("keys_stand_where_the_layout_says", layout),
-        trial("a_deleted_session_is_noticed", deleted_session),
-        trial("a_deleted_place_is_noticed", deleted_place),
-        trial("a_flushed_store_is_noticed", flushed),
-        trial("flushed_scripts_are_sent_again", scripts),
-        trial("with_no_memory_left_nothing_is_half_written", memory),
-        trial("a_native_queue_is_refused", native),
+        trial(version, "keys_stand_where_the_layout_says", layout),
+        trial(version, "a_deleted_session_is_noticed", deleted_session),
+        trial(version, "a_deleted_place_is_noticed", deleted_place),
+        trial(version, "a_flushed_store_is_noticed", flushed),
+        trial(version, "flushed_scripts_are_sent_again", scripts),
+        trial(version, "with_no_memory_left_nothing_is_half_written", memory),
+        trial(version, "a_native_queue_is_refused", native),
     ]
 }
 
-async fn layout() {
-    let redis = start().await;
+async fn layout(version: Version) {
+    let redis = start(version).await;
     let store = connect(&redis.url("team")).await;
     let session = store.grant(TTL).await.expect("it grants").id;
     let made = store.commit(Txn::new().put_bound(&key("a*/[b]"), "hello", &session)).await;
@@ -42,8 +43,8 @@ async fn layout() {
     assert_eq!(keys, ["ready", "{quorate}:meta", "{quorate}:w"]);
 }
 
-async fn deleted_session() {
-    let redis = start().await;
+async fn deleted_session(version: Version) {
+    let redis = start(version).await;
     let store = connect(&redis.url("")).await;
     let guard = held(&store, &sessions(&store, SHORT)).await;
     let at = format!("{{quorate}}:s:{}", guard.session());
@@ -52,8 +53,8 @@ async fn deleted_session() {
     assert!(matches!(reason, LossReason::Revoked | LossReason::Deleted), "{reason:?}");
 }
 
-async fn deleted_place() {
-    let redis = start().await;
+async fn deleted_place(version: Version) {
+    let redis = start(version).await;
     let store = connect(&redis.url("")).await;
     let guard = held(&store, &sessions(&store, TTL)).await;
     let other = connect(&redis.url("")).await;
@@ -64,8 +65,8 @@ async fn deleted_place() {
     assert!(!guard.is_held());
 }
 
-async fn flushed() {
-    let redis = start().await;
+async fn flushed(version: Version) {
+    let redis = start(version).await;
     let store = connect(&redis.url("")).await;
     let ours = sessions(&store, SHORT);
     let guard = held(&store, &ours).await;
@@ -85,8 +86,8 @@ async fn flushed() {
     assert!(again.await.fence() > before);
 }
 
-async fn scripts() {
-    let redis = start().await;
+async fn scripts(version: Version) {
+    let redis = start(version).await;
     let store = connect(&redis.url("")).await;
     store.put("a", "1").await.expect("it is put");
     redis.cli(&["SCRIPT", "FLUSH"]).await.expect("they are flushed");
@@ -94,9 +95,9 @@ async fn scripts() {
     assert_eq!(store.fetch("a").await.expect("it answers").expect("it is there").value, "2");
 }
 
-async fn memory() {
-    let redis = start().await;
-    let store = connect(&format!("{}/?timeout=300ms", redis.url(""))).await;
+async fn memory(version: Version) {
+    let redis = start(version).await;
+    let store = connect(&format!("{}/?timeout=2s", redis.url(""))).await;
     let session = store.grant(TTL).await.expect("it grants").id;
     let before = store.put("a", "1").await.expect("it is put");
     redis.cli(&["CONFIG", "SET", "maxmemory", "1"]).await.expect("it is set");
@@ -113,8 +114,8 @@ async fn memory() {
     assert!(store.enter(&queue, &session, &ticket, "".into(), 1).await.expect("it enters").ahead.is_empty());
 }
 
-async fn native() {
-    let redis = start().await;
+async fn native(version: Version) {
+    let redis = start(version).await;
     let store = connect(&redis.url("")).await;
     let session = store.grant(TTL).await.expect("it grants").id;
     let ticket = Ticket::new(Mode::Exclusive, &Random::from_os());

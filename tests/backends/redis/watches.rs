@@ -12,17 +12,17 @@ use quorate::kv::{
 
 use super::{connect, key, soon, start, through, trial};
 use crate::proxy::Proxy;
-use crate::servers::redis::Redis;
+use crate::servers::redis::{Redis, Version};
 use crate::servers::{Cluster as _, until};
 
-pub(super) fn trials() -> Vec<Trial> {
+pub(super) fn trials(version: Version) -> Vec<Trial> {
     vec![
-        trial("a_broken_watch_is_resumed_where_it_was", resumed),
-        trial("a_watch_whose_history_was_dropped_begins_anew", trimmed),
-        trial("large_values_keep_the_stream_small", large),
-        trial("a_watch_begins_anew_on_a_wiped_store", wiped),
-        trial("all_watches_share_one_read", shared),
-        trial("the_dead_are_told_though_nobody_comes_by", buried),
+        trial(version, "a_broken_watch_is_resumed_where_it_was", resumed),
+        trial(version, "a_watch_whose_history_was_dropped_begins_anew", trimmed),
+        trial(version, "large_values_keep_the_stream_small", large),
+        trial(version, "a_watch_begins_anew_on_a_wiped_store", wiped),
+        trial(version, "all_watches_share_one_read", shared),
+        trial(version, "the_dead_are_told_though_nobody_comes_by", buried),
     ]
 }
 
@@ -51,8 +51,8 @@ async fn event(watch: &mut Watch) -> Event {
     }
 }
 
-async fn resumed() {
-    let redis = start().await;
+async fn resumed(version: Version) {
+    let redis = start(version).await;
     let (proxy, _store, mut watch) = watching(&redis).await;
     let direct = connect(&redis.url("")).await;
     for round in 0..3 {
@@ -65,8 +65,8 @@ async fn resumed() {
     }
 }
 
-async fn trimmed() {
-    let redis = start().await;
+async fn trimmed(version: Version) {
+    let redis = start(version).await;
     let (proxy, _store, mut watch) = watching(&redis).await;
     let direct = connect(&redis.url("")).await;
     proxy.refuse();
@@ -78,9 +78,9 @@ async fn trimmed() {
     assert_eq!(entries.len(), 3);
 }
 
-async fn large() {
+async fn large(version: Version) {
     const COUNT: usize = 40;
-    let redis = start().await;
+    let redis = start(version).await;
     let store = connect(&redis.url("")).await;
     let mut watch = store.watch(Scope::Prefix(key("p")));
     assert!(matches!(told(&mut watch).await, Ok(Event::Snapshot(_))));
@@ -104,8 +104,8 @@ async fn large() {
     .await;
 }
 
-async fn wiped() {
-    let mut redis = start().await;
+async fn wiped(version: Version) {
+    let mut redis = start(version).await;
     let store = connect(&redis.url("")).await;
     let mut watch = store.watch(Scope::Prefix(key("p")));
     assert!(matches!(told(&mut watch).await, Ok(Event::Snapshot(_))));
@@ -128,8 +128,8 @@ async fn wiped() {
     assert!(matches!(event(&mut watch).await, Event::Put(entry) if entry.key == key("p/b")));
 }
 
-async fn shared() {
-    let redis = start().await;
+async fn shared(version: Version) {
+    let redis = start(version).await;
     let store = connect(&redis.url("")).await;
     let mut watches: Vec<_> = (0..50).map(|_| store.watch(Scope::Prefix(key("p")))).collect();
     for watch in &mut watches {
@@ -150,10 +150,10 @@ async fn shared() {
     .await;
 }
 
-async fn buried() {
+async fn buried(version: Version) {
     // Shorter than the pauses at which a quiet stream is looked after.
     const BRIEF: Duration = Duration::from_millis(700);
-    let redis = start().await;
+    let redis = start(version).await;
     let (store, other) = (connect(&redis.url("")).await, connect(&redis.url("")).await);
     let mut watch = store.watch(Scope::Prefix(key("p")));
     assert!(matches!(told(&mut watch).await, Ok(Event::Snapshot(_))));

@@ -20,11 +20,11 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
     ]
 }
 
-async fn refusal(options: ZookeeperOptions) -> Error {
+pub(super) async fn refusal(options: ZookeeperOptions) -> Error {
     Zookeeper::connect(options).await.expect_err("it is refused")
 }
 
-fn names(error: &Error, kind: ErrorKind, words: &[&str]) {
+pub(super) fn names(error: &Error, kind: ErrorKind, words: &[&str]) {
     let told = error.to_string();
     assert_eq!(error.kind(), kind, "{told}");
     assert!(words.iter().all(|word| told.contains(word)), "not all of {words:?} in {told}");

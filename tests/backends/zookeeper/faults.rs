@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use quorate::kv::{Coordinator, ErrorKind, LossReason, Outcome, StoreExt};
+use quorate::kv::{Coordinator, ErrorKind, LossReason, Outcome, StoreExt, Txn};
 use quorate::lock::{Guard, Mutex};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{SHORT, TTL, connect, held, sessions, soon, through, trial};
+use super::{PATIENCE, SHORT, TTL, connect, held, key, sessions, soon, through, trial};
 use crate::proxy::Proxy;
-use crate::servers::Cluster as _;
 use crate::servers::zookeeper::{Options, Version};
+use crate::servers::{Cluster as _, until};
 
 pub(super) fn trials(version: Version) -> Vec<Trial> {
     vec![
@@ -24,6 +24,9 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
         trial(version, "a_lost_reply_leaves_no_place_behind", lost_reply),
         trial(version, "a_lost_request_leaves_no_place_behind", lost_request),
         trial(version, "a_write_without_a_reply_is_unknown", unknown),
+        trial(version, "a_create_without_a_reply_is_not_called_lost", uncertain),
+        trial(version, "what_was_not_sent_is_not_sent_later", unsent),
+        trial(version, "who_has_no_patience_gets_another_server", impatient),
     ]
 }
 
@@ -77,19 +80,38 @@ async fn silent(version: Version) {
     }
 }
 
-/// A follower that has lost its leader answers heartbeats for a while, and by then others may hold.
+/// A follower that was cut off from its leader answers heartbeats for a while, and by then others hold.
 async fn deserted(version: Version) {
-    let mut zookeeper = Options::new(version).members(3).start().await;
-    let leader = zookeeper.leader().await;
-    let (follower, other) = ((leader + 1) % 3, (leader + 2) % 3);
-    let store = connect(&zookeeper.url_via(&[zookeeper.addresses()[follower]], "")).await;
+    const LIFE: Duration = Duration::from_secs(2);
+    let zookeeper = Options::new(version).members(3).lines().start().await;
+    let (leader, addresses) = (zookeeper.leader().await, zookeeper.addresses());
+    let follower = (leader + 1) % 3;
+    let store = connect(&zookeeper.url_via(&[addresses[follower]], "")).await;
+    let others = connect(&zookeeper.url_via(&[addresses[leader]], "")).await;
+    let (ours, theirs) = (sessions(&store, LIFE), sessions(&others, LIFE));
     // A server without a leader hangs up after 3 s.
-    let guard = held(&store, &sessions(&store, Duration::from_secs(2))).await;
-    zookeeper.pause(leader);
-    zookeeper.pause(other);
+    let guard = held(&store, &ours).await;
+    theirs.current().await.expect("a session");
+    let lines = zookeeper.lines().expect("it has some");
+    lines.cut_off(follower);
     let began = Instant::now();
-    assert_eq!(soon("the loss is noticed", guard.lost()).await, LossReason::StoreUnavailable);
-    assert!(began.elapsed() < Duration::from_secs(2), "within the session's life, not {:?}", began.elapsed());
+    let lost = async {
+        assert_eq!(guard.lost().await, LossReason::StoreUnavailable);
+        Instant::now()
+    };
+    let taken = async {
+        let taken = held(&others, &theirs).await;
+        (taken, Instant::now())
+    };
+    let (lost, (taken, got)) = soon("it changes hands", async { tokio::join!(lost, taken) }).await;
+    assert!(lost < got, "held by two for {:?}", lost - got);
+    assert!(lost - began < LIFE, "within the session's life, not {:?}", lost - began);
+    assert!(taken.fence() > guard.fence());
+    let gives_up = async || zookeeper.is_deserted(addresses[follower]).await;
+    until("the follower has noticed, too", PATIENCE, gives_up).await;
+    lines.mend();
+    let late = guard.put("guarded", "late").await.expect_err("it holds no longer");
+    assert_eq!(late.kind(), ErrorKind::SessionLost, "{late}");
 }
 
 async fn partitioned(version: Version) {
@@ -182,4 +204,56 @@ async fn unknown(version: Version) {
     store.fetch("a").await.expect_err("nobody is there");
     let error = store.put("b", "1").await.expect_err("nobody is there");
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error}");
+}
+
+/// Asked again in silence, it would meet what it made itself.
+async fn uncertain(version: Version) {
+    let zookeeper = Options::new(version).start().await;
+    let (proxies, store) = through(&zookeeper, "").await;
+    store.put("k/first", "makes the directories").await.expect("it is put");
+    for nth in 1..=4 {
+        proxies[0].cut_before_reply(nth);
+        match soon("it is answered", store.create(format!("k/{nth}"), "1")).await {
+            Ok(write) => assert!(write.is_applied(), "the {nth}th reply was lost: {write:?}"),
+            Err(error) => assert_eq!(error.outcome(), Outcome::Unknown, "{error}"),
+        }
+        proxies[0].heal();
+    }
+}
+
+/// The client would keep what it cannot send, and send it when it is connected again.
+async fn unsent(version: Version) {
+    let zookeeper = Options::new(version).start().await;
+    let (proxies, store) = through(&zookeeper, "timeout=1s").await;
+    let granted = store.grant(2 * TTL).await.expect("it grants");
+    let bound = |name: &str| Txn::new().put_bound(&key(name), "1", &granted.id);
+    proxies[0].refuse();
+    // The first may have been on its way when the connection broke.
+    store.commit(bound("a")).await.expect_err("nobody is there");
+    let error = store.commit(bound("b")).await.expect_err("nobody is there");
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied), "{error}");
+    proxies[0].heal();
+    soon("it is connected", async { while store.renew(&granted.id).await.is_err() {} }).await;
+    assert!(!store.exists("b").await.expect("it answers"), "it was sent after all");
+}
+
+/// Whoever drops what is not answered for long enough does not meet the same silence again.
+async fn impatient(version: Version) {
+    // A follower without its leader answers heartbeats all the time.
+    let zookeeper = Options::new(version).members(3).lines().flag("syncLimit=200").start().await;
+    let follower = (zookeeper.leader().await + 1) % 3;
+    let (mut proxies, store) = through(&zookeeper, "try_timeout=60s&timeout=60s").await;
+    let _theirs = proxies.remove(follower);
+    // There is nobody else to connect to as yet.
+    proxies.iter().for_each(Proxy::refuse);
+    soon("it is put", async { while store.put("a", "1").await.is_err() {} }).await;
+    proxies.iter().for_each(Proxy::heal);
+    zookeeper.lines().expect("it has some").cut_off(follower);
+    until("it is answered", PATIENCE, async || {
+        match timeout(Duration::from_secs(1), store.fetch("a")).await {
+            Ok(found) => found.map_err(|error| error.to_string()),
+            Err(late) => Err(late.to_string()),
+        }
+    })
+    .await;
 }

@@ -1,9 +1,10 @@
-//! Ours and other clients in the same queues: Curator's `InterProcessMutex` and kazoo's `Lock`.
+//! Ours and other clients in the same queues: Curator's `InterProcessMutex` and `LeaderSelector`, and kazoo's `Lock`.
 
 use std::process::Stdio;
 use std::sync::Arc;
 
 use libtest_mimic::Trial;
+use quorate::election::{Candidate, Follower};
 use quorate::kv::{Consistency, Coordinator};
 use quorate::lock::Mutex;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -18,6 +19,7 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
         trial(version, "kazoo_and_we_exclude_each_other", kazoo),
         trial(version, "curator_and_we_exclude_each_other", curator),
         trial(version, "kazoo_curator_and_we_are_served_in_turn", all),
+        trial(version, "a_leader_selector_and_a_native_candidate_lead_in_turn", elections),
         trial(version, "other_nodes_in_a_queue_are_no_places", strangers),
     ]
 }
@@ -38,8 +40,12 @@ impl Running {
     }
 
     async fn holds(&mut self) {
+        self.says("held").await;
+    }
+
+    async fn says(&mut self, word: &str) {
         let line = soon("it is its turn", self.output.next_line()).await.expect("it is read");
-        assert_eq!(line.as_deref(), Some("held"));
+        assert_eq!(line.as_deref(), Some(word));
     }
 
     /// Whether it says nothing as yet.
@@ -129,6 +135,46 @@ async fn all(version: Version) {
     assert!(!last.is_finished());
     kazoo.let_go();
     drop(soon("we are last", last).await.expect("it does not panic"));
+}
+
+/// What a command prints.
+async fn printed(mut command: Command) -> String {
+    let output = soon("it ends", command.output()).await.expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+async fn elections(version: Version) {
+    let zookeeper = Options::new(version).start().await;
+    let store = connect(&zookeeper.url("")).await;
+    let sessions = sessions(&store, TTL);
+    let ours = Candidate::native(&store, &sessions, key("teams/boss"), "us").expect("a candidate");
+    let ours = ours.data("our data");
+    let follower = Follower::native(&store, key("teams/boss"));
+    let addresses = zookeeper.addresses();
+    let selected = async || printed(zookeeper.curator(&addresses, &["selected", "/teams/boss"]).await).await;
+
+    let leadership = ours.campaign().await.expect("nobody leads");
+    let fence = leadership.fence();
+    let theirs = zookeeper.curator(&addresses, &["select", "/teams/boss", "them"]).await;
+    let mut theirs = Running::start(theirs);
+    places(&store, "teams/boss", 2).await;
+    assert!(theirs.waits().await);
+    assert_eq!(selected().await, "our data");
+    let candidates = follower.candidates().await.expect("it answers");
+    assert_eq!(candidates.iter().map(|leader| &*leader.id).collect::<Vec<_>>(), ["our data", "them"]);
+    leadership.resign().await;
+    theirs.says("leads").await;
+    let leader = follower.leader().await.expect("it answers").expect("they lead");
+    assert!(leader.id == "them" && leader.fence > fence, "{leader:?}");
+    assert_eq!(selected().await, "them");
+
+    let (led, ()) = tokio::join!(soon("we lead", ours.campaign()), async {
+        places(&store, "teams/boss", 2).await;
+        theirs.let_go();
+    });
+    let led = led.expect("nobody leads");
+    assert!(led.is_leading() && led.fence() > leader.fence);
 }
 
 async fn strangers(version: Version) {

@@ -4,7 +4,9 @@ mod connecting;
 mod faults;
 mod interop;
 mod layout;
+mod reads;
 mod round_trips;
+mod sasl;
 mod sessions;
 mod tap;
 mod watches;
@@ -37,6 +39,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             interop::trials(version),
             layout::trials(version),
             connecting::trials(version),
+            sasl::trials(version),
+            reads::trials(version),
             faults::trials(version),
             sessions::trials(version),
             watches::trials(version),
@@ -59,7 +63,9 @@ fn trial<F: Future<Output = ()>>(
 async fn through(zookeeper: &ZooKeeper, options: &str) -> (Vec<Proxy>, Arc<dyn Coordinator>) {
     let proxies = Proxy::to_each(&zookeeper.addresses()).await;
     let addresses: Vec<_> = proxies.iter().map(Proxy::address).collect();
-    let store = connect(&format!("{}/?{options}", zookeeper.url_via(&addresses, ""))).await;
+    let url = zookeeper.url_via(&addresses, "");
+    let sign = if url.contains('?') { '&' } else { '?' };
+    let store = connect(&format!("{url}{sign}{options}")).await;
     (proxies, store)
 }
 

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use quorate::kv::{Consistency, ErrorKind, LossReason, Renewal, SessionOptions, Sessions, StoreExt, Txn};
+use quorate::kv::{
+    Consistency, ErrorKind, LossReason, Outcome, Renewal, SessionOptions, SessionState, Sessions, StoreExt,
+    Txn,
+};
 use tokio::time::{Instant, sleep};
 
 use super::tap::Tap;
-use super::{SHORT, TTL, connect, held, key, sessions, soon, trial};
-use crate::servers::Cluster as _;
+use super::{PATIENCE, SHORT, TTL, connect, held, key, sessions, soon, through, trial};
 use crate::servers::zookeeper::{Options, Version};
+use crate::servers::{Cluster as _, until};
 
 pub(super) fn trials(version: Version) -> Vec<Trial> {
     vec![
@@ -18,6 +21,8 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
         trial(version, "what_has_a_ttl_outlives_the_store_that_put_it", outlives),
         trial(version, "a_session_that_an_operator_ends_is_noticed", ended),
         trial(version, "a_deleted_place_is_noticed", deleted),
+        trial(version, "nobody_ends_the_session_of_another", another),
+        trial(version, "a_session_is_suspect_before_it_is_lost", suspect),
         trial(version, "a_blocked_runtime_costs_no_session_that_is_renewed_elsewhere", blocked),
     ]
 }
@@ -95,6 +100,41 @@ async fn deleted(version: Version) {
     }
     assert_eq!(soon("the loss is noticed", guard.lost()).await, LossReason::Deleted);
     assert!(!guard.is_held());
+}
+
+async fn another(version: Version) {
+    let zookeeper = Options::new(version).start().await;
+    let (ours, theirs) = (connect(&zookeeper.url("")).await, connect(&zookeeper.url("")).await);
+    let granted = ours.grant(TTL).await.expect("it grants");
+    let error = theirs.revoke(&granted.id).await.expect_err("only its own client can");
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unsupported, Outcome::NotApplied), "{error}");
+    let bound = Txn::new().put_bound(&key("bound"), "1", &granted.id);
+    let error = theirs.commit(bound).await.expect_err("only its own client can");
+    assert_eq!(error.kind(), ErrorKind::SessionLost, "{error}");
+    let renewed = Renewal::Renewed { ttl: granted.ttl };
+    assert_eq!(ours.renew(&granted.id).await.expect("it answers"), renewed);
+    ours.revoke(&granted.id).await.expect("it is ours");
+    assert_eq!(ours.renew(&granted.id).await.expect("it answers"), Renewal::Lost);
+}
+
+async fn suspect(version: Version) {
+    let zookeeper = Options::new(version).start().await;
+    let (proxies, store) = through(&zookeeper, "").await;
+    // Long enough for a slow machine to be connected again in time.
+    let session = sessions(&store, 2 * TTL).current().await.expect("a session");
+    let becomes = async |awaited: SessionState| {
+        until("it is told", PATIENCE, async || match session.state() {
+            state if state == awaited => Ok(()),
+            other => Err(format!("{other:?}, not {awaited:?}")),
+        })
+        .await;
+    };
+    becomes(SessionState::Live).await;
+    proxies[0].refuse();
+    becomes(SessionState::Suspect).await;
+    assert!(session.is_live(), "for as long as its life goes");
+    proxies[0].heal();
+    becomes(SessionState::Live).await;
 }
 
 fn key_of_the_queue() -> quorate::kv::Key {

@@ -77,6 +77,10 @@ pub(super) trait Flaw: Send + Sync + 'static {
         memory.ahead(place, limit).await
     }
 
+    async fn leave(&self, memory: &Memory, place: &Place) -> Result<bool> {
+        memory.leave(place).await
+    }
+
     /// Makes trouble; the memory store's own is to cut every watch.
     fn disturb(&self, memory: &Memory) {
         memory.cut_watches();
@@ -207,6 +211,10 @@ impl QueueStore for Broken {
 
     async fn ahead(&self, place: &Place, limit: usize) -> Result<Option<Vec<PlaceRef>>> {
         self.flaw.ahead(&self.memory, place, limit).await
+    }
+
+    async fn leave(&self, place: &Place) -> Result<bool> {
+        self.flaw.leave(&self.memory, place).await
     }
 
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {

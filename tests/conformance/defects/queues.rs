@@ -5,11 +5,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use quorate::backends::Memory;
 use quorate::kv::{
-    Entered, ErrorKind, Fence, Mode, Place, PlaceRef, Queue, QueueStore, Random, Result, SessionStore, Ticket,
+    Entered, ErrorKind, Fence, Mode, Place, PlaceRef, Queue, QueueStore, Random, Result, SessionStore, Store,
+    Ticket, Txn,
 };
 
 use super::numbers::FenceStandsByName;
-use super::{Defect, Enter, Flaw, defects};
+use super::{Defect, Enter, Flaw, READ, defects};
 
 pub(super) fn defects() -> Vec<Defect> {
     defects![
@@ -17,6 +18,9 @@ pub(super) fn defects() -> Vec<Defect> {
         12: LastInFirstOut,
         12: TicketIgnored,
         12: PlaceOutlivesItself,
+        12: LeftForGood,
+        12: LeftInSilence,
+        12: LeavesWithNeighbours,
         12: LimitIgnored,
         12: NearestUnseen,
         12: EnterSeesNothing,
@@ -89,6 +93,44 @@ struct PlaceOutlivesItself;
 impl Flaw for PlaceOutlivesItself {
     async fn ahead(&self, memory: &Memory, place: &Place, limit: usize) -> Result<Option<Vec<PlaceRef>>> {
         Ok(Some(memory.ahead(place, limit).await?.unwrap_or_default()))
+    }
+}
+
+/// Leaves whatever stood there, and says it did.
+#[derive(Default)]
+struct LeftForGood;
+
+#[async_trait]
+impl Flaw for LeftForGood {
+    async fn leave(&self, memory: &Memory, place: &Place) -> Result<bool> {
+        memory.leave(place).await.map(|_| true)
+    }
+}
+
+/// Says that it left, and stands.
+#[derive(Default)]
+struct LeftInSilence;
+
+#[async_trait]
+impl Flaw for LeftInSilence {
+    async fn leave(&self, memory: &Memory, place: &Place) -> Result<bool> {
+        Ok(memory.ahead(place, 0).await?.is_some())
+    }
+}
+
+/// Takes along what stands behind.
+#[derive(Default)]
+struct LeavesWithNeighbours;
+
+#[async_trait]
+impl Flaw for LeavesWithNeighbours {
+    async fn leave(&self, memory: &Memory, place: &Place) -> Result<bool> {
+        let stood = memory.leave(place).await?;
+        let below = memory.list(place.queue.key(), READ).await?;
+        for entry in below.iter().filter(|entry| entry.fence > place.fence) {
+            let _ = memory.commit(Txn::new().delete(&entry.key)).await?;
+        }
+        Ok(stood)
     }
 }
 

@@ -271,6 +271,13 @@ impl QueueStore for Remote {
         }
     }
 
+    async fn leave(&self, place: &Place) -> Result<bool> {
+        match self.process.ask(Request::Leave { place: WirePlace::from(place) }).await? {
+            Reply::Left(stood) => Ok(stood),
+            reply => Err(unexpected(&reply)),
+        }
+    }
+
     /// Judged here, where the worker cannot be asked: right for all stores that name their places as
     /// [`Queue::place_key`] does.
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {

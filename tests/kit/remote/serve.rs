@@ -135,6 +135,7 @@ impl Worker {
                 let ahead = store.ahead(&place.read()?, limit).await?;
                 Reply::Ahead(ahead.as_deref().map(places))
             }
+            Request::Leave { place } => Reply::Left(store.leave(&place.read()?).await?),
         })
     }
 }

@@ -93,6 +93,9 @@ pub(super) enum Request {
         place: WirePlace,
         limit: usize,
     },
+    Leave {
+        place: WirePlace,
+    },
 }
 
 /// What a worker answers.
@@ -113,6 +116,7 @@ pub(super) enum Reply {
     End,
     Entered { place: WirePlace, ahead: Vec<WirePlaceRef> },
     Ahead(Option<Vec<WirePlaceRef>>),
+    Left(bool),
 }
 
 /// Bytes as hexadecimal digits: JSON has no bytes, and a list of numbers is slow.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use rustix::process::Signal;
 
-use super::{PATIENCE, Server, Site, Waiting, free_port};
+use super::{Lines, PATIENCE, Server, Site, Waiting, free_port};
 
 /// One or more servers of a kind that are one store together. Dropping it ends them and removes their data.
 ///
@@ -32,6 +32,19 @@ pub(crate) trait Cluster: Debug + Send + Sync + 'static {
 
     /// Makes what clients need of servers that serve and have no data, such as users.
     async fn furnish(&mut self) {}
+
+    /// Lays lines between the members, before the first of them starts, if they were asked for.
+    async fn lay_lines(&mut self) {}
+
+    /// The lines between the members, if there are any.
+    fn lines(&self) -> Option<&Lines> {
+        None
+    }
+
+    /// Whether this member, which runs, has lost the others and serves nobody, as it says itself; and if not, what it says.
+    async fn is_deserted(&self, _member: SocketAddr) -> Result<(), String> {
+        Err("nobody knows how to ask it".to_owned())
+    }
 
     /// Its own client, as one would type it.
     fn client_command(&self) -> String;

@@ -7,6 +7,7 @@ pub(crate) mod certificates;
 mod cluster;
 pub(crate) mod consul;
 pub(crate) mod etcd;
+mod lines;
 mod options;
 pub(crate) mod redis;
 mod site;
@@ -23,6 +24,7 @@ use certificates::Certificates;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub(crate) use cluster::{Cluster, Member, Members};
+pub(crate) use lines::Lines;
 pub(crate) use options::{Options, Release, is_full};
 pub(crate) use site::{Server, Site};
 pub(crate) use waiting::{Waiting, until};

@@ -48,13 +48,14 @@ pub(crate) struct Options<V> {
     pub(crate) members: u16,
     pub(crate) tls: bool,
     pub(crate) auth: bool,
+    pub(crate) lines: bool,
     pub(crate) flags: Vec<String>,
 }
 
 impl<V: Release> Options<V> {
     /// One member that anybody may use, with neither encryption nor users.
     pub(crate) fn new(version: V) -> Self {
-        Self { version, members: 1, tls: false, auth: false, flags: Vec::new() }
+        Self { version, members: 1, tls: false, auth: false, lines: false, flags: Vec::new() }
     }
 
     /// The version that is called so.
@@ -78,6 +79,11 @@ impl<V: Release> Options<V> {
         Self { auth: true, ..self }
     }
 
+    /// Lines between the members that can be cut, where the kit knows how; see [`Cluster::lines`].
+    pub(crate) fn lines(self) -> Self {
+        Self { lines: true, ..self }
+    }
+
     /// One more argument or setting of the server itself, for example `--auth-token-ttl=2`; it has the last word.
     pub(crate) fn flag(mut self, flag: &str) -> Self {
         self.flags.push(flag.to_owned());
@@ -87,6 +93,7 @@ impl<V: Release> Options<V> {
     /// Starts it and waits until every member serves.
     pub(crate) async fn start(self) -> V::Cluster {
         let mut cluster = V::prepare(self);
+        cluster.lay_lines().await;
         cluster.begin().await;
         cluster
     }

@@ -295,6 +295,11 @@ impl QueueStore for Link {
         self.call("ahead", request!([place] | server | server.ahead(&place, limit))).await
     }
 
+    async fn leave(&self, place: &Place) -> Result<bool> {
+        let place = place.clone();
+        self.call("leave", request!([place] | server | server.leave(&place))).await
+    }
+
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {
         self.0.server.read_place(queue, entry)
     }

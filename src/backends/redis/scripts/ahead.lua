@@ -1,6 +1,7 @@
 -- ARGV: session, queue, key of the place, its fence, limit.
-local found = read(ARGV[6])
-if not found or found[4] ~= ARGV[7] or found[5] ~= ARGV[4] then
-  return answer('gone')
+local session, fence = ARGV[4], ARGV[7]
+local found = call('HMGET', root .. 'e:' .. ARGV[6], 'c', 's')
+if found[1] ~= fence or found[2] ~= session or not lives(session) then
+  return { epoch, rev, stamp, 'gone' }
 end
-return answer('ok', ahead(ARGV[5], ARGV[7], tonumber(ARGV[8])))
+return { epoch, rev, stamp, 'ok', ahead(ARGV[5], fence, tonumber(ARGV[8])) }

@@ -1,42 +1,55 @@
 -- ARGV: session or '', how many checks, puts and deletes; checks (kind, key, number); puts (key, bound, value); deletes (key).
 local session = ARGV[4]
 if session ~= '' and not lives(session) then
-  return answer('lost')
+  return { epoch, rev, stamp, 'lost' }
 end
-local at = 8
+-- What stands at a key before anything is written: version, fence, session.
+local rows = {}
+local function row(key)
+  local found = rows[key]
+  if not found then
+    found = call('HMGET', root .. 'e:' .. key, 'm', 'c', 's')
+    rows[key] = found
+  end
+  return found
+end
+local from = 8
 for nth = 1, tonumber(ARGV[5]) do
-  local kind, key, number = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local found = read(key)
+  local kind, key = ARGV[from], ARGV[from + 1]
+  local found = row(key)
+  local stands = found[1] and (not found[3] or lives(found[3]))
   local holds
   if kind == 'absent' then
-    holds = not found
+    holds = not stands
   else
-    holds = found and found[kind == 'version' and 3 or 4] == number
+    holds = stands and found[kind == 'version' and 1 or 2] == ARGV[from + 2]
   end
   if not holds then
-    return answer('rejected', nth, found)
+    return { epoch, rev, stamp, 'rejected', nth, read(key) }
   end
-  at = at + 3
+  from = from + 3
 end
 local puts, deletes = tonumber(ARGV[6]), {}
 for nth = 1, tonumber(ARGV[7]) do
-  local key = ARGV[at + 3 * puts + nth - 1]
-  local found = call('HMGET', root .. 'e:' .. key, 'm', 's')
-  if found[1] then
-    deletes[#deletes + 1] = { key, found[2] }
+  local key = ARGV[from + 3 * puts + nth - 1]
+  if row(key)[1] then
+    deletes[#deletes + 1] = key
   end
 end
+local answer = { epoch, rev, stamp, 'applied' }
 if puts + #deletes == 0 then
-  return answer('applied')
+  return answer
 end
 step()
-local fences = {}
+answer[2], answer[3] = rev, stamp
 for nth = 1, puts do
-  fences[nth] = write(ARGV[at], ARGV[at + 2], ARGV[at + 1] == '1' and session)
-  at = at + 3
+  local key = ARGV[from]
+  local found = row(key)
+  answer[4 + nth] = write(key, ARGV[from + 2], ARGV[from + 1] == '1' and session, found[2], found[3])
+  from = from + 3
 end
-for _, gone in ipairs(deletes) do
-  erase(gone[1], gone[2])
+for _, key in ipairs(deletes) do
+  erase(key, row(key)[3])
 end
 publish()
-return answer('applied', unpack(fences))
+return answer

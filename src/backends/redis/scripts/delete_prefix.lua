@@ -1,14 +1,14 @@
 local keys, count, from = covered(ARGV[4]), 0, 1
 while from <= #keys do
   step()
-  for at = from, math.min(from + BATCH - 1, #keys) do
-    local bound = call('HGET', root .. 'e:' .. keys[at], 's')
+  for nth = from, math.min(from + 255, #keys) do
+    local bound = call('HGET', root .. 'e:' .. keys[nth], 's')
     if not bound or lives(bound) then
       count = count + 1
     end
-    erase(keys[at], bound)
+    erase(keys[nth], bound)
   end
   publish()
-  from = from + BATCH
+  from = from + 256
 end
-return answer('ok', count)
+return { epoch, rev, stamp, 'ok', count }

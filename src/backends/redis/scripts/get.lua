@@ -1,1 +1,1 @@
-return answer('ok', read(ARGV[4]))
+return { epoch, rev, stamp, 'ok', read(ARGV[4]) }

@@ -4,6 +4,6 @@ step()
 call('SET', root .. 's:' .. session, ttl, 'PX', ttl)
 due(session, tonumber(ttl))
 -- Those who watch learn when to look after it.
-tell('g', ttl)
+changes = { 'g', ttl }
 publish()
-return answer('ok', session)
+return { epoch, rev, stamp, 'ok', session }

@@ -2,7 +2,7 @@ local session = ARGV[4]
 call('DEL', root .. 's:' .. session)
 alive[session] = false
 if bury(session) then
-  return answer('ok')
+  return { epoch, rev, stamp, 'ok' }
 end
 call('ZADD', root .. 'd', 0, session)
-return answer('more')
+return { epoch, rev, stamp, 'more' }

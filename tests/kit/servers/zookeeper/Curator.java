@@ -1,8 +1,11 @@
 import java.nio.charset.StandardCharsets;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import org.apache.curator.framework.CuratorFramework;
 import org.apache.curator.framework.CuratorFrameworkFactory;
 import org.apache.curator.framework.recipes.leader.LeaderLatch;
+import org.apache.curator.framework.recipes.leader.LeaderSelector;
+import org.apache.curator.framework.recipes.leader.LeaderSelectorListenerAdapter;
 import org.apache.curator.framework.recipes.locks.InterProcessMutex;
 import org.apache.curator.retry.RetryOneTime;
 
@@ -14,6 +17,8 @@ import org.apache.curator.retry.RetryOneTime;
  *     lock PATH        waits for an InterProcessMutex, prints "held", and lets go when its input ends
  *     elect PATH ID    waits until its LeaderLatch leads, prints "leads", and lets go when its input ends
  *     leader PATH      prints the id of whom a LeaderLatch takes for the leader
+ *     select PATH ID   waits until its LeaderSelector leads, prints "leads", and lets go when its input ends
+ *     selected PATH    prints the id of whom a LeaderSelector takes for the leader
  * </pre>
  */
 public final class Curator {
@@ -48,7 +53,31 @@ public final class Curator {
                 }
             }
             case "leader" -> System.out.println(new LeaderLatch(client, path).getLeader().getId());
+            case "select" -> {
+                var over = new CountDownLatch(1);
+                try (var selector = new LeaderSelector(client, path, new Work(over))) {
+                    selector.setId(words[4]);
+                    selector.start();
+                    over.await();
+                }
+            }
+            case "selected" -> System.out.println(new LeaderSelector(client, path, new Work(null)).getLeader().getId());
             default -> throw new IllegalArgumentException(verb);
+        }
+    }
+
+    /** Leads until the input ends. */
+    private static final class Work extends LeaderSelectorListenerAdapter {
+        private final CountDownLatch over;
+
+        Work(CountDownLatch over) {
+            this.over = over;
+        }
+
+        @Override
+        public void takeLeadership(CuratorFramework client) throws Exception {
+            hold("leads");
+            over.countDown();
         }
     }
 

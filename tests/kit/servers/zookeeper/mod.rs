@@ -14,7 +14,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 pub(crate) use self::native::bare_kazoo;
 use self::plain::{Acl, Plain, word};
 use super::certificates::{Certificates, Identity};
-use super::{Cluster, Member, Members, Release, in_path, shell, unpacked, url_rest};
+use super::{Cluster, Lines, Member, Members, Release, in_path, shell, unpacked, url_rest};
 
 /// Who owns everything where there is authentication; the URL names him.
 pub(crate) const USER: &str = "app";
@@ -56,6 +56,27 @@ pub(crate) enum Version {
 
 pub(crate) type Options = super::Options<Version>;
 
+/// The setting that makes servers know who says by SASL who he is.
+const SASL: &str = "authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider";
+/// The setting that makes them refuse whoever does not.
+const SASL_REQUIRED: &str = "sessionRequireClientSASLAuth=true";
+
+impl Options {
+    /// Only for those who say who they are by SASL's DIGEST-MD5. URLs do.
+    pub(crate) fn sasl(self) -> Self {
+        self.auth().flag(SASL)
+    }
+
+    /// The same, and anybody else is hung up on.
+    pub(crate) fn sasl_required(self) -> Self {
+        self.sasl().flag(SASL_REQUIRED)
+    }
+
+    fn has(&self, setting: &str) -> bool {
+        self.flags.iter().any(|flag| flag == setting)
+    }
+}
+
 impl Release for Version {
     type Cluster = ZooKeeper;
 
@@ -77,7 +98,11 @@ impl Release for Version {
         if let Some(Certificates { server, .. }) = &certificates {
             join(server);
         }
-        ZooKeeper { options, java, jars, certificates, members }
+        let zookeeper = ZooKeeper { options, java, jars, certificates, members, lines: None };
+        if zookeeper.options.has(SASL) {
+            zookeeper.set_sasl_password(PASSWORD);
+        }
+        zookeeper
     }
 }
 
@@ -127,9 +152,22 @@ pub(crate) struct ZooKeeper {
     jars: PathBuf,
     certificates: Option<Certificates>,
     members: Members,
+    lines: Option<Lines>,
 }
 
 impl ZooKeeper {
+    /// Changes what [`USER`] has to know to be known by SASL; a server reads it when it starts.
+    pub(crate) fn set_sasl_password(&self, password: &str) {
+        let module = "org.apache.zookeeper.server.auth.DigestLoginModule";
+        let text = format!("Server {{ {module} required user_{USER}=\"{password}\"; }};\n");
+        std::fs::write(self.sasl_users(), text).expect("the file is written");
+    }
+
+    /// Where the servers look for those that SASL knows.
+    fn sasl_users(&self) -> PathBuf {
+        self.members.site().join("users.jaas")
+    }
+
     pub(crate) fn certificates(&self) -> Option<&Certificates> {
         self.certificates.as_ref()
     }
@@ -172,7 +210,8 @@ impl ZooKeeper {
         if self.options.members > 1 {
             set("standaloneEnabled", &false);
             for Member { number, peers: [quorum, election], .. } in self.members.iter() {
-                let address = format!("127.0.0.1:{}:{}", quorum.port(), election.port());
+                let line = self.lines.as_ref().and_then(|lines| lines.address(member.number, *number));
+                let address = format!("127.0.0.1:{}:{}", line.unwrap_or(*quorum).port(), election.port());
                 set(&format!("server.{number}"), &address);
             }
         }
@@ -189,7 +228,8 @@ impl ZooKeeper {
                 set(&format!("{prefix}.trustStore.type"), &"PEM");
             }
         }
-        self.options.flags.iter().fold(text, |text, line| text + line + "\n")
+        let settings = self.options.flags.iter().filter(|flag| !flag.starts_with('-'));
+        settings.fold(text, |text, line| text + line + "\n")
     }
 }
 
@@ -210,7 +250,13 @@ impl Cluster for ZooKeeper {
             String::new()
         };
         let hosts = addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
-        format!("zookeeper://{user}{hosts}{}", url_rest(namespace, self.certificates()))
+        let rest = url_rest(namespace, self.certificates());
+        let sasl = match (self.options.has(SASL), rest.contains('?')) {
+            (false, _) => "",
+            (true, false) => "?sasl=digest-md5",
+            (true, true) => "&sasl=digest-md5",
+        };
+        format!("zookeeper://{user}{hosts}{rest}{sasl}")
     }
 
     fn program(&self, member: &Member) -> (PathBuf, Vec<String>) {
@@ -219,6 +265,9 @@ impl Cluster for ZooKeeper {
         std::fs::write(data.join("myid"), member.number.to_string()).expect("the file is written");
         let file = self.members.site().join(format!("{}.cfg", member.name));
         std::fs::write(&file, self.configuration(member)).expect("the file is written");
+        let sasl = format!("-Djava.security.auth.login.config={}", self.sasl_users().display());
+        let properties = self.options.flags.iter().filter(|flag| flag.starts_with('-')).cloned();
+        let properties = properties.chain(self.options.has(SASL).then_some(sasl));
         let arguments = [
             "-Xms32m",
             "-Xmx128m",
@@ -233,14 +282,18 @@ impl Cluster for ZooKeeper {
             "org.apache.zookeeper.server.quorum.QuorumPeerMain",
             &file.display().to_string(),
         ];
-        (self.java.clone(), arguments.map(str::to_owned).into())
+        (self.java.clone(), properties.chain(arguments.map(str::to_owned)).collect())
     }
 
     async fn serve(&self, members: &[SocketAddr]) -> Result<(), String> {
         for member in self.members.iter().filter(|member| members.contains(&member.clients)) {
             // That a session begins and ends takes a majority each.
             let plain = Plain::open(self.door(member), Duration::from_secs(1)).await;
-            plain.map_err(|error| format!("{}: {error}", member.name))?.close().await?;
+            let plain = plain.map_err(|error| format!("{}: {error}", member.name))?;
+            // Nor is it let do anything else where SASL is required.
+            if !self.options.has(SASL_REQUIRED) {
+                plain.close().await?;
+            }
         }
         Ok(())
     }
@@ -252,10 +305,27 @@ impl Cluster for ZooKeeper {
         leads.then_some(()).ok_or(status)
     }
 
+    async fn lay_lines(&mut self) {
+        if self.options.lines {
+            self.lines = Some(Lines::between(&self.members).await);
+        }
+    }
+
+    fn lines(&self) -> Option<&Lines> {
+        self.lines.as_ref()
+    }
+
+    async fn is_deserted(&self, member: SocketAddr) -> Result<(), String> {
+        let found = self.members.iter().find(|found| found.clients == member).expect("it is one of them");
+        let status = word(self.door(found), "srvr").await?;
+        if status.contains("not currently serving requests") { Ok(()) } else { Err(status) }
+    }
+
     async fn furnish(&mut self) {
-        if self.options.auth {
+        if self.options.auth && !self.options.has(SASL_REQUIRED) {
             let mut plain = self.plain(0).await.expect("it serves");
-            plain.set_acl("/", Acl("digest", USER_ID)).await.expect("the root is his");
+            let owner = if self.options.has(SASL) { Acl("sasl", USER) } else { Acl("digest", USER_ID) };
+            plain.set_acl("/", owner).await.expect("the root is his");
             plain.close().await.expect("it serves");
         }
     }

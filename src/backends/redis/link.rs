@@ -1,0 +1,284 @@
+//! Requests and replies on one stream of bytes, in order.
+//!
+//! A task that carries bytes for all would cost each request two switches between tasks, which on Redis take longer than the
+//! request itself. So whoever asks while nobody else waits writes and reads himself. From the second who waits at the same
+//! time on the task does, and writes and reads for many at once, until nobody waits any more. It also finishes what a
+//! dropped request leaves: the rest of its bytes, and its reply. Nobody ever depends on a stranger's future being polled.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use redis::{RedisError, Value};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Semaphore;
+
+use super::replies::Replies;
+use super::tls::Stream;
+
+/// How many requests may await their replies at the same time; more wait to be sent.
+const ROOM: usize = 1024;
+
+/// While no more than so many await their replies, each is written at once; otherwise many together.
+const FEW: usize = 4;
+
+type Reply = Result<Value, RedisError>;
+
+pub(super) struct Link {
+    room: Semaphore,
+    line: Mutex<Line>,
+    io: Mutex<Io>,
+}
+
+/// Those who await replies. Never locked over a call of the system.
+#[derive(Default)]
+struct Line {
+    waiting: VecDeque<Arc<Slot>>,
+    /// Requests that are still to be written.
+    unsent: Vec<u8>,
+    carrier: Carrier,
+    task: Option<Waker>,
+    /// Why nothing can be sent any more.
+    over: Option<(io::ErrorKind, String)>,
+}
+
+/// Who writes and reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Carrier {
+    #[default]
+    Nobody,
+    /// The only one who waits.
+    Caller,
+    Task,
+}
+
+/// Where a reply is put down.
+#[derive(Default)]
+struct Slot(Mutex<Awaited>);
+
+#[derive(Default)]
+struct Awaited {
+    reply: Option<Reply>,
+    waker: Option<Waker>,
+}
+
+/// Whoever has the stream, until it would block. Locked before the line, never after it.
+struct Io {
+    stream: Box<dyn Stream>,
+    sending: Vec<u8>,
+    sent: usize,
+    replies: Replies,
+}
+
+impl Link {
+    pub(super) fn new(stream: Box<dyn Stream>) -> Arc<Self> {
+        let io = Io { stream, sending: Vec::new(), sent: 0, replies: Replies::default() };
+        Arc::new(Self { room: Semaphore::new(ROOM), line: Mutex::default(), io: Mutex::new(io) })
+    }
+
+    /// Sends a request and awaits its reply. Dropped, it is sent as a whole or not at all.
+    pub(super) async fn ask(&self, request: &[u8]) -> Reply {
+        match self.room.acquire().await {
+            // It is free again when the reply was read.
+            Ok(permit) => permit.forget(),
+            Err(_) => return Err(lock(&self.line).why()),
+        }
+        let mut asked = self.enqueue(request)?;
+        poll_fn(|context| asked.poll(context)).await
+    }
+
+    /// What carries for many; ends when nothing can be sent any more.
+    pub(super) async fn carry(self: Arc<Self>) {
+        poll_fn(|context| self.poll_carry(context)).await;
+    }
+
+    /// Whether it has broken, so that nothing can be sent any more.
+    pub(super) fn is_over(&self) -> bool {
+        if lock(&self.line).carrier == Carrier::Nobody {
+            // Nobody would notice that the other side closed it.
+            self.drive(Carrier::Nobody, &mut Context::from_waker(Waker::noop()));
+        }
+        lock(&self.line).over.is_some()
+    }
+
+    fn enqueue(&self, request: &[u8]) -> Result<Asked<'_>, RedisError> {
+        let slot = Arc::new(Slot::default());
+        let mut line = lock(&self.line);
+        if line.over.is_some() {
+            return Err(line.why());
+        }
+        line.unsent.extend_from_slice(request);
+        line.waiting.push_back(Arc::clone(&slot));
+        let alone = line.carrier == Carrier::Nobody;
+        line.carrier = if alone { Carrier::Caller } else { Carrier::Task };
+        let (task, few) = (line.task.clone(), line.waiting.len() <= FEW);
+        drop(line);
+        if !alone {
+            if few && let Ok(mut io) = self.io.try_lock() {
+                // What cannot be written now, or fails, is for the task.
+                let _ = self.flush(&mut io, &mut Context::from_waker(Waker::noop()));
+            }
+            wake(task);
+        }
+        Ok(Asked { link: self, slot, alone })
+    }
+
+    fn poll_carry(&self, context: &mut Context<'_>) -> Poll<()> {
+        lock(&self.line).task = Some(context.waker().clone());
+        self.drive(Carrier::Task, context);
+        if lock(&self.line).over.is_some() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Writes and reads what can be now, if `carrier` is who should.
+    fn drive(&self, carrier: Carrier, context: &mut Context<'_>) {
+        let mut io = lock(&self.io);
+        // Whoever became the carrier meanwhile must be the last to say whom the stream is to wake.
+        if lock(&self.line).carrier != carrier {
+            return;
+        }
+        if let Err(error) = self.try_drive(&mut io, context) {
+            self.end(&error);
+        }
+        let mut line = lock(&self.line);
+        if line.waiting.is_empty() && line.unsent.is_empty() {
+            line.carrier = Carrier::Nobody;
+        }
+    }
+
+    fn try_drive(&self, io: &mut Io, context: &mut Context<'_>) -> io::Result<()> {
+        if let Poll::Ready(Err(error)) = self.flush(io, context) {
+            return Err(error);
+        }
+        loop {
+            let mut room = ReadBuf::new(io.replies.room());
+            match Pin::new(&mut io.stream).poll_read(context, &mut room) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(read) => read?,
+            }
+            let read = room.filled().len();
+            if read == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed"));
+            }
+            io.replies.filled(read);
+            while let Some(reply) = io.replies.next()? {
+                let slot = lock(&self.line).waiting.pop_front();
+                let slot = slot.ok_or_else(|| io::Error::other("a reply that nobody awaits"))?;
+                self.room.add_permits(1);
+                slot.put(reply.extract_error());
+            }
+        }
+    }
+
+    fn flush(&self, io: &mut Io, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if io.sent == io.sending.len() {
+                io.sending.clear();
+                io.sent = 0;
+                std::mem::swap(&mut io.sending, &mut lock(&self.line).unsent);
+                if io.sending.is_empty() {
+                    return Pin::new(&mut io.stream).poll_flush(context);
+                }
+            }
+            let written = ready!(Pin::new(&mut io.stream).poll_write(context, &io.sending[io.sent..]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            io.sent += written;
+        }
+    }
+
+    /// Nothing can be sent any more: tells all who wait, and the task.
+    fn end(&self, error: &io::Error) {
+        let mut line = lock(&self.line);
+        line.over = Some((error.kind(), error.to_string()));
+        line.unsent.clear();
+        let (waiting, why) = (std::mem::take(&mut line.waiting), |line: &Line| line.why());
+        let told: Vec<_> = waiting.into_iter().map(|slot| (slot, why(&line))).collect();
+        let task = line.task.take();
+        drop(line);
+        self.room.close();
+        for (slot, why) in told {
+            slot.put(Err(why));
+        }
+        wake(task);
+    }
+}
+
+impl Line {
+    fn why(&self) -> RedisError {
+        match &self.over {
+            Some((kind, why)) => io::Error::new(*kind, why.clone()).into(),
+            None => io::Error::from(io::ErrorKind::NotConnected).into(),
+        }
+    }
+}
+
+/// A request that was put into the line.
+struct Asked<'a> {
+    link: &'a Link,
+    slot: Arc<Slot>,
+    /// Whether he found nobody else waiting.
+    alone: bool,
+}
+
+impl Asked<'_> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Reply> {
+        let reply = self.slot.take(context);
+        if reply.is_pending() && self.alone {
+            self.link.drive(Carrier::Caller, context);
+            return self.slot.take(context);
+        }
+        reply
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let mut line = lock(&self.link.line);
+        // Only of one who is no longer polled, and had no reply.
+        if self.alone && line.carrier == Carrier::Caller && !line.waiting.is_empty() {
+            line.carrier = Carrier::Task;
+            let task = line.task.clone();
+            drop(line);
+            wake(task);
+        }
+    }
+}
+
+impl Slot {
+    fn put(&self, reply: Reply) {
+        let mut awaited = lock(&self.0);
+        awaited.reply = Some(reply);
+        let waker = awaited.waker.take();
+        drop(awaited);
+        wake(waker);
+    }
+
+    fn take(&self, context: &mut Context<'_>) -> Poll<Reply> {
+        let mut awaited = lock(&self.0);
+        if let Some(reply) = awaited.reply.take() {
+            return Poll::Ready(reply);
+        }
+        match &mut awaited.waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+use std::time::Duration;
+
+use futures_util::future::{join_all, poll_immediate};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
+use tokio::time::timeout;
+
+use super::*;
+
+/// The other side.
+struct Server(BufReader<DuplexStream>);
+
+impl Server {
+    async fn asked(&mut self) -> String {
+        let mut line = String::new();
+        let read = timeout(Duration::from_secs(10), self.0.read_line(&mut line));
+        read.await.expect("it is asked").expect("it reads");
+        line.trim_end().to_owned()
+    }
+
+    /// Answers so many requests by what they say.
+    async fn echo(&mut self, count: usize) {
+        for _ in 0..count {
+            let asked = self.asked().await;
+            self.0.write_all(format!("${}\r\n{asked}\r\n", asked.len()).as_bytes()).await.unwrap();
+        }
+    }
+}
+
+fn link() -> (Arc<Link>, Server) {
+    let (ours, theirs) = duplex(64);
+    (Link::new(Box::new(ours)), Server(BufReader::new(theirs)))
+}
+
+/// With the task, which has nothing to do yet.
+async fn carried() -> (Arc<Link>, Server) {
+    let (link, server) = link();
+    tokio::spawn(Arc::clone(&link).carry());
+    tokio::task::yield_now().await;
+    assert!(lock(&link.line).task.is_some());
+    (link, server)
+}
+
+async fn ask(link: &Link, what: &str) -> String {
+    let request = format!("{what}\n");
+    let reply = timeout(Duration::from_secs(10), link.ask(request.as_bytes()));
+    redis::from_redis_value(reply.await.expect("a reply comes").unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn whoever_is_alone_needs_no_task() {
+    let (link, mut server) = link();
+    for what in ["a", "b"] {
+        let (told, ()) = tokio::join!(ask(&link, what), server.echo(1));
+        assert_eq!(told, what);
+        assert_eq!(lock(&link.line).carrier, Carrier::Nobody);
+    }
+}
+
+#[tokio::test]
+async fn each_of_many_has_its_own_reply() {
+    let (link, mut server) = carried().await;
+    let names: Vec<_> = (0..500).map(|nth| format!("request {nth}")).collect();
+    let (told, ()) =
+        tokio::join!(join_all(names.iter().map(|name| ask(&link, name))), server.echo(names.len()));
+    assert_eq!(told, names);
+    let (told, ()) = tokio::join!(ask(&link, "one more"), server.echo(1));
+    assert_eq!((&*told, lock(&link.line).carrier), ("one more", Carrier::Nobody));
+}
+
+#[tokio::test]
+async fn the_reply_to_a_dropped_request_is_nobody_elses() {
+    let (link, mut server) = carried().await;
+    // Too long to be sent at once: what was begun is finished.
+    let long = "x".repeat(1000) + "\n";
+    assert!(poll_immediate(link.ask(long.as_bytes())).await.is_none());
+    assert_eq!(server.asked().await.len(), 1000);
+    let next = async {
+        assert_eq!(server.asked().await, "next");
+        server.0.write_all(b"+of the dropped\r\n$4\r\nnext\r\n").await.unwrap();
+    };
+    let (told, ()) = tokio::join!(ask(&link, "next"), next);
+    assert_eq!(told, "next");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_one_who_is_not_polled() {
+    let (link, mut server) = carried().await;
+    let mut idle = Box::pin(link.ask(b"idle\n"));
+    assert!(poll_immediate(&mut idle).await.is_none());
+    let (told, ()) = tokio::join!(ask(&link, "busy"), server.echo(2));
+    assert_eq!(told, "busy");
+    assert_eq!(idle.await.unwrap(), Value::BulkString(b"idle".to_vec()));
+}
+
+#[tokio::test]
+async fn the_end_is_told_to_all() {
+    let (link, server) = carried().await;
+    let ends = async {
+        tokio::task::yield_now().await;
+        drop(server);
+    };
+    let told = async { tokio::join!(link.ask(b"a\n"), link.ask(b"b\n"), ends) };
+    let (first, second, ()) = timeout(Duration::from_secs(10), told).await.expect("they are told");
+    assert!(first.is_err() && second.is_err());
+    assert!(link.is_over() && link.ask(b"c\n").await.is_err());
+}
+
+#[tokio::test]
+async fn an_end_is_noticed_though_nobody_asks() {
+    let (link, mut server) = carried().await;
+    tokio::join!(ask(&link, "a"), server.echo(1));
+    assert!(!link.is_over());
+    drop(server);
+    assert!(link.is_over());
+}
+
+#[tokio::test]
+async fn a_reply_that_nobody_awaits_is_the_end() {
+    let (link, mut server) = carried().await;
+    server.0.write_all(b"+hello\r\n").await.unwrap();
+    assert!(link.is_over());
+}
+
+#[tokio::test]
+async fn only_so_many_wait_for_replies() {
+    let (link, mut server) = carried().await;
+    let many = join_all((0..=ROOM).map(|nth| {
+        let link = &link;
+        async move { ask(link, &nth.to_string()).await }
+    }));
+    let answered = async {
+        for _ in 0..ROOM {
+            server.asked().await;
+        }
+        let more = timeout(Duration::from_millis(50), server.0.fill_buf()).await;
+        assert!(more.is_err(), "one more was sent");
+        for _ in 0..ROOM {
+            server.0.write_all(b"$1\r\nx\r\n").await.unwrap();
+        }
+        server.echo(1).await;
+    };
+    let (told, ()) = tokio::join!(many, answered);
+    assert_eq!(told.iter().filter(|reply| *reply != "x").count(), 1);
+}
