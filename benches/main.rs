@@ -10,6 +10,9 @@ mod floor;
 mod metrics;
 mod options;
 mod program;
+#[path = "../tests/kit/proxy.rs"]
+#[allow(dead_code, reason = "the kit needs it")]
+mod proxy;
 mod report;
 #[path = "../tests/kit/servers/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "tests need more of it")]
