@@ -2,7 +2,8 @@
 
 use libtest_mimic::Trial;
 use quorate::kv::{
-    ErrorKind, LossReason, Outcome, QueueStore, Random, SessionStore, Store, StoreExt, Ticket, Txn,
+    Consistency, ErrorKind, LossReason, Outcome, QueueStore, Random, SessionStore, Store, StoreExt, Ticket,
+    Txn,
 };
 use quorate::kv::{Mode, Queue};
 
@@ -14,6 +15,7 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
     vec![
         trial(version, "keys_stand_where_the_layout_says", layout),
         trial(version, "a_deleted_session_is_noticed", deleted_session),
+        trial(version, "the_dead_count_for_nothing_before_they_are_buried", unburied),
         trial(version, "a_deleted_place_is_noticed", deleted_place),
         trial(version, "a_flushed_store_is_noticed", flushed),
         trial(version, "flushed_scripts_are_sent_again", scripts),
@@ -51,6 +53,43 @@ async fn deleted_session(version: Version) {
     assert_eq!(redis.cli(&["DEL", &at]).await.as_deref(), Ok("1"));
     let reason = soon("the loss is noticed", guard.lost()).await;
     assert!(matches!(reason, LossReason::Revoked | LossReason::Deleted), "{reason:?}");
+}
+
+/// Nobody buries this session: it is not due, and none of those who ask keeps one.
+async fn unburied(version: Version) {
+    let redis = start(version).await;
+    let store = connect(&redis.url("")).await;
+    let random = Random::from_os();
+    let ticket = || Ticket::new(Mode::Exclusive, &random);
+    let (a, b, c, queue) = (key("p/a"), key("p/b"), key("p/c"), Queue::lock("m").expect("a name"));
+    let (dying, living) =
+        (store.grant(TTL).await.expect("a session"), store.grant(TTL).await.expect("a session"));
+    let bound =
+        Txn::new().put_bound(&a, "1", &dying.id).put_bound(&b, "1", &dying.id).put_bound(&c, "1", &dying.id);
+    let made = store.commit(bound).await.expect("it is put").applied().expect("nothing is checked");
+    let dead = store.enter(&queue, &dying.id, &ticket(), "".into(), 9).await.expect("it enters").place;
+    redis.cli(&["DEL", &format!("{{quorate}}:s:{}", dying.id)]).await.expect("it dies");
+
+    assert_eq!(store.fetch("p/a").await.expect("it answers"), None);
+    assert_eq!(store.list(&key("p"), Consistency::Linearizable).await.expect("it answers"), []);
+    assert_eq!(store.ahead(&dead, 9).await.expect("it answers"), None);
+    let entered = store.enter(&queue, &living.id, &ticket(), "".into(), 9).await.expect("it enters");
+    assert_eq!(entered.ahead, [], "the dead do not stand in the way");
+    let applied = async |txn: Txn| store.commit(txn).await.expect("it answers").is_applied();
+    assert!(
+        !applied(Txn::new().version(&a, made[0].version).put(&a, "2")).await,
+        "what is dead has no version"
+    );
+    assert!(!applied(Txn::new().stands(&a, made[0].fence).put(&a, "2")).await, "nor does it stand");
+    assert!(applied(Txn::new().absent(&a).put(&a, "2")).await, "it is absent");
+    let again = store.put("p/b", "2").await.expect("it is put");
+    assert!(again.fence > made[1].fence && again.session.is_none(), "made anew: {again:?}");
+    let bound = store.commit(Txn::new().put_bound(&c, "2", &living.id)).await.expect("it is put");
+    let bound = bound.applied().expect("nothing is checked").remove(0);
+    assert!(bound.fence > made[2].fence && bound.session == Some(living.id), "bound anew: {bound:?}");
+    // What was made anew does not go with the dead.
+    let left = redis.cli(&["SCARD", &format!("{{quorate}}:b:{}", dying.id)]).await;
+    assert_eq!(left.as_deref(), Ok("1"), "only the place is left to bury");
 }
 
 async fn deleted_place(version: Version) {

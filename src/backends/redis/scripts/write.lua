@@ -51,12 +51,8 @@ local function erase(key, session)
 end
 
 -- Puts an entry at this revision, bound to `session` or, if that is false, to none; `fence` and `bound` are of the entry
--- that stands there. Returns its fence.
+-- that stands there, or stood there for one who is dead: it is made anew either way. Returns its fence.
 local function write(key, value, session, fence, bound)
-  if bound and not lives(bound) then
-    erase(key, bound)
-    fence, bound = false, false
-  end
   local entry = root .. 'e:' .. key
   if not fence then
     call('ZADD', root .. 'i', 0, indexed(key))
