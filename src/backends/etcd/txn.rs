@@ -11,15 +11,22 @@ use super::endpoints::{Endpoints, Kind};
 use super::keys::{self, Range};
 use super::reads::{broken, found, ranges, revision};
 use super::{MAX_OPS, lost};
-use crate::kv::{Check, Consistency, Entry, Fence, Key, Rejection, Result, SessionId, Txn, Version, Write};
+use crate::kv::{
+    Check, Consistency, Entry, Fence, Key, Put, Rejection, Result, SessionId, Txn, Version, Write,
+};
 
 /// A revision that nothing was ever made at.
 const NEVER: i64 = -1;
 
 /// Applies a write: one transaction, one round trip.
 pub(super) async fn commit(endpoints: &Endpoints, txn: &Txn) -> Result<Write> {
-    let lease = txn.session().map(lease_of).transpose()?;
-    let request = translate(txn, lease.unwrap_or_default());
+    let lease = txn.session().map(lease_of).transpose()?.unwrap_or_default();
+    match (txn.checks(), txn.puts(), txn.deletes()) {
+        ([], [put], []) => return put_alone(endpoints, put, lease).await,
+        ([], [], [key]) => return delete_alone(endpoints, key).await,
+        _ => {}
+    }
+    let request = translate(txn, lease);
     let answer = endpoints
         .call(Kind::Once, "commit", |connection: Arc<Connection>| {
             let request = request.clone();
@@ -27,6 +34,27 @@ pub(super) async fn commit(endpoints: &Endpoints, txn: &Txn) -> Result<Write> {
         })
         .await?;
     if answer.succeeded() { applied(txn, &answer) } else { rejected(txn, &answer) }
+}
+
+/// What is neither conditional nor one of several needs no transaction, which costs the server more.
+async fn put_alone(endpoints: &Endpoints, put: &Put, lease: i64) -> Result<Write> {
+    let (key, options) = (keys::encode(&put.key), bound(put, lease).with_prev_key());
+    let ask = |connection: Arc<Connection>| {
+        let (key, value, options) = (key.clone(), put.value.clone(), options.clone());
+        async move { connection.kv().put(key, value, Some(options)).await }
+    };
+    let answer = endpoints.call(Kind::Once, "commit", ask).await?;
+    let before = answer.prev_key().map(|before| keys::fence(before.create_revision()));
+    Ok(Write::Applied(vec![entry(put, revision(answer.header())?, before)]))
+}
+
+async fn delete_alone(endpoints: &Endpoints, key: &Key) -> Result<Write> {
+    let key = keys::encode(key);
+    let ask = |connection: Arc<Connection>| {
+        let key = key.clone();
+        async move { connection.kv().delete(key, None).await }
+    };
+    endpoints.call(Kind::Once, "commit", ask).await.map(|_| Write::Applied(Vec::new()))
 }
 
 /// The lease to bind to; a session that is none cannot live here.
@@ -39,15 +67,18 @@ fn translate(txn: &Txn, lease: i64) -> EtcdTxn {
     let looks: Vec<_> =
         txn.checks().iter().map(|check| TxnOp::get(keys::encode(check.key()), None)).collect();
     let puts = txn.puts().iter().map(|put| {
-        let lease = if put.session.is_some() { lease } else { 0 };
         // An entry that is overwritten keeps its fence, and only what stood there before tells it.
-        let options = PutOptions::new().with_lease(lease);
         let known = known_fence(txn, &put.key, Fence::new(0)).is_some();
+        let options = bound(put, lease);
         let options = if known { options } else { options.with_prev_key() };
         TxnOp::put(keys::encode(&put.key), put.value.clone(), Some(options))
     });
     let deletes = txn.deletes().iter().map(|key| TxnOp::delete(keys::encode(key), None));
     EtcdTxn::new().when(checks).and_then(puts.chain(deletes).collect::<Vec<_>>()).or_else(looks)
+}
+
+fn bound(put: &Put, lease: i64) -> PutOptions {
+    PutOptions::new().with_lease(if put.session.is_some() { lease } else { 0 })
 }
 
 fn compare(check: &Check) -> Compare {
@@ -77,16 +108,21 @@ fn known_fence(txn: &Txn, key: &Key, made: Fence) -> Option<Fence> {
 fn applied(txn: &Txn, answer: &TxnResponse) -> Result<Write> {
     let revision = revision(answer.header())?;
     let made = keys::fence(revision);
-    let version = Version::new(u128::from(keys::number(revision)));
     let entries = txn.puts().iter().zip(answer.op_responses()).map(|(put, answer)| {
         let TxnOpResponse::Put(answer) = answer else {
             return Err(broken("a put was answered by something else"));
         };
         let before = || answer.prev_key().map(|before| keys::fence(before.create_revision()));
-        let fence = known_fence(txn, &put.key, made).or_else(before).unwrap_or(made);
-        Ok(Entry::new(put.key.clone(), put.value.clone(), version, fence, put.session.clone()))
+        Ok(entry(put, revision, known_fence(txn, &put.key, made).or_else(before)))
     });
     entries.collect::<Result<_>>().map(Write::Applied)
+}
+
+/// What a put has made at this revision, or if it stood before, with the fence that it had then.
+fn entry(put: &Put, revision: i64, fence: Option<Fence>) -> Entry {
+    let version = Version::new(u128::from(keys::number(revision)));
+    let fence = fence.unwrap_or(keys::fence(revision));
+    Entry::new(put.key.clone(), put.value.clone(), version, fence, put.session.clone())
 }
 
 /// The first check that did not hold, judged by what the same transaction saw.

@@ -183,8 +183,7 @@ impl QueueStore for Redis {
     }
 
     async fn leave(&self, place: &Place) -> Result<bool> {
-        let left = txn::commit(&self.servers, &place.removal()).await;
-        left.map(|left| left.is_applied()).map_err(|error| error.on(place.queue.key()))
+        queue::leave(&self.servers, place).await.map_err(|error| error.on(place.queue.key()))
     }
 
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {

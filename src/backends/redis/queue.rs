@@ -9,9 +9,9 @@ use redis::Value;
 use super::error::Fault;
 use super::options::Replicas;
 use super::reply::{Reply, array, key, number, odd};
-use super::scripts::{AHEAD, ENTER};
+use super::scripts::{AHEAD, ENTER, LEAVE};
 use super::servers::{Kind, Servers};
-use super::{BACKEND, lost, txn};
+use super::{BACKEND, lost};
 use crate::kv::{
     Entered, Error, ErrorKind, Fence, Key, Outcome, Place, PlaceRef, Queue, Result, SessionId, Ticket,
 };
@@ -59,7 +59,7 @@ pub(super) async fn enter(
 
 /// Leaves again, as too few replicas said in time that they have the place.
 async fn give_back(servers: &Servers, place: &Place, count: u32, wanted: Replicas) -> Error {
-    let left = txn::commit(servers, &place.removal()).await;
+    let left = leave(servers, place).await;
     let Replicas { count: of, within } = wanted;
     // Once it is gone it is as if it had never been: nobody was told that it was there but those behind it, for a moment.
     let (what, outcome) = match left {
@@ -104,6 +104,13 @@ pub(super) async fn ahead(servers: &Servers, place: &Place, limit: usize) -> Res
         return Ok(None);
     }
     places(reply.take(0)).map(Some).map_err(|fault| fault.error.at(BACKEND, "ahead"))
+}
+
+/// Removes a place, and says whether it stood.
+pub(super) async fn leave(servers: &Servers, place: &Place) -> Result<bool> {
+    let fence = place.fence.to_string();
+    let arguments: [&[u8]; 2] = [place.key.as_str().as_bytes(), fence.as_bytes()];
+    Ok(servers.call(Kind::Once, "leave", &LEAVE, &arguments).await?.status == "ok")
 }
 
 fn places(found: Option<Value>) -> Result<Vec<PlaceRef>, Fault> {

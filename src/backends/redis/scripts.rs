@@ -59,6 +59,7 @@ scripts! {
     REVOKE = "write" "bury" "revoke";
     ENTER = "write" "places" "enter";
     AHEAD = "places" "ahead";
+    LEAVE = "write" "leave";
     /// Sees whether what this client saw stands there still.
     VERIFY = "verify";
     /// Buries the dead, and says when to look again.

@@ -266,8 +266,7 @@ impl QueueStore for Zookeeper {
     }
 
     async fn leave(&self, place: &Place) -> Result<bool> {
-        let left = txn::commit(&self.store, &place.removal()).await;
-        left.map(|left| left.is_applied()).map_err(|error| error.on(place.queue.key()))
+        queue::leave(&self.store, place).await.map_err(|error| error.on(place.queue.key()))
     }
 
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {

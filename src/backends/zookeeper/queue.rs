@@ -194,6 +194,25 @@ pub(super) async fn ahead(store: &Store, place: &Place, limit: usize) -> Result<
     }
 }
 
+/// Removes the place. By its name alone, which is given once: it has the ticket in it.
+pub(super) async fn leave(store: &Store, place: &Place) -> Result<bool> {
+    let node = keys::node(&place.key);
+    let deleted = store.ensemble.call(Kind::Once, "leave", |client: Client| {
+        let node = node.clone();
+        async move {
+            match client.delete(&node, None).await {
+                Ok(()) => Ok(true),
+                Err(Zk::NoNode) => Ok(false),
+                Err(error) => Err(error),
+            }
+        }
+    });
+    let deleted = deleted.await?;
+    store.facts.forget(&node);
+    store.lives.left(&place.session, &place.ticket);
+    Ok(deleted)
+}
+
 /// The places ahead of one, by name, nearest first. Numbers wrap around, so it is their distance that counts.
 fn nearest(queue: &Queue, own: &str, names: Vec<String>) -> Vec<(Key, String)> {
     let Some(own) = keys::sequence(own) else { return Vec::new() };
