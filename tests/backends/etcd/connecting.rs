@@ -1,7 +1,6 @@
 //! Who is let in, and what is said to those who are not.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,6 @@ use quorate::connect::Schemes;
 use quorate::kv::{
     Consistency, Error, ErrorKind, Event, Key, Renewal, Scope, SessionStore, Store, StoreExt, WatchStore,
 };
-use tokio::io::AsyncWriteExt;
 
 use super::{connect, key, soon, trial};
 use crate::servers::Cluster as _;
@@ -111,17 +109,9 @@ async fn forgiven(version: Version) {
 
 /// Gives the user another password.
 async fn password(etcd: &Server, password: &str) {
-    let mut command = etcd.etcdctl_command(&etcd.addresses());
-    let mut child = command
-        .args(["user", "passwd", "partly", "--interactive=false"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("etcdctl runs");
-    let mut stdin = child.stdin.take().expect("it is piped");
-    stdin.write_all(format!("{password}\n").as_bytes()).await.expect("it reads");
-    drop(stdin);
-    assert!(child.wait().await.expect("it ends").success());
+    let arguments = ["user", "passwd", "partly", "--interactive=false"];
+    let changed = etcd.etcdctl_told(&etcd.addresses(), &arguments, &format!("{password}\n")).await;
+    changed.expect("root may");
 }
 
 async fn limited(version: Version) {

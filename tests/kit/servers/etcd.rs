@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use async_trait::async_trait;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::io::AsyncWriteExt as _;
 
 use super::certificates::Certificates;
 use super::{Cluster, Member, Members, Release, in_path, shell, unpacked, url_rest};
@@ -16,6 +17,8 @@ pub(crate) const USER: &str = "app";
 pub(crate) const PASSWORD: &str = "p@ss:w/rd%41 ?";
 /// Who may do everything. `etcdctl` is him when there is authentication.
 const ROOT: &str = "root:rootpw";
+/// How often root asks again when it is told that it may not.
+const TRIES: u32 = 5;
 
 /// What `scripts/servers install etcd` unpacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,9 +104,35 @@ impl Etcd {
         addresses: &[SocketAddr],
         arguments: &[&str],
     ) -> Result<String, String> {
-        let output = self.etcdctl_command(addresses).args(arguments).output().await.expect("etcdctl runs");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+        self.etcdctl_told(addresses, arguments, "").await
+    }
+
+    /// The same with something to read.
+    pub(crate) async fn etcdctl_told(
+        &self,
+        addresses: &[SocketAddr],
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<String, String> {
+        let mut tries = 0;
+        loop {
+            let mut command = self.etcdctl_command(addresses);
+            command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = command.spawn().expect("etcdctl runs");
+            let mut stdin = child.stdin.take().expect("it is piped");
+            // Who does not read it may have ended.
+            let _ = stdin.write_all(input.as_bytes()).await;
+            drop(stdin);
+            let output = child.wait_with_output().await.expect("it ends");
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+            let refused = |said: &String| self.options.auth && said.contains("etcdserver: permission denied");
+            match (output.status.success(), text(&output.stderr)) {
+                (true, _) => return Ok(text(&output.stdout)),
+                // A busy etcd 3.5 now and then tells root that it may not, about one request; why is not known.
+                (false, said) if refused(&said) && tries < TRIES => tries += 1,
+                (false, said) => return Err(said),
+            }
+        }
     }
 
     /// An `etcdctl` that lacks only its arguments, for those that run on, such as `lock` and `watch`.
