@@ -163,4 +163,5 @@ fn log() {
     assert_eq!((first.believed, first.until, &*first.wrote), (seconds(4), seconds(6), &[(1, 7)][..]));
     assert_eq!(first.end.as_deref(), Some("Revoked"));
     assert_eq!((second.fence, second.end.as_deref()), (9, None), "killed");
+    assert_eq!((second.acquired, second.believed), (seconds(8), seconds(7)), "it never knew that it held");
 }

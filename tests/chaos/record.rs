@@ -104,7 +104,8 @@ pub(crate) fn holds(worker: &str, log: &str) -> Vec<Hold> {
             (What::Called, _) => (called, open) = (at, false),
             (What::Acquired { fence }, _) => {
                 let worker = worker.to_owned();
-                let (believed, until, wrote) = (at, at, Vec::new());
+                // It may have been stopped before it said so: what it knew at a moment, it says as `Held`.
+                let (believed, until, wrote) = (called, called, Vec::new());
                 holds.push(Hold { worker, fence, called, acquired: at, believed, until, wrote, end: None });
                 open = true;
             }
