@@ -5,17 +5,19 @@ use std::collections::BTreeMap;
 use futures_util::future::join_all;
 use libtest_mimic::Trial;
 use quorate::discovery::{Instance, Registrar};
+use quorate::kv::{Consistency, StoreExt, Txn};
 use quorate::lock::Mutex;
 use tokio::task::JoinSet;
 
 use super::metrics::{requests, since};
-use super::{PATIENCE, connect, sessions, trial};
+use super::{PATIENCE, connect, key, sessions, trial};
 use crate::servers::Cluster as _;
 use crate::servers::etcd::{Etcd, Options, Version};
 use crate::servers::until;
 
 pub(super) fn trials(version: Version) -> Vec<Trial> {
     vec![
+        trial(version, "an_operation_costs_one_request", operations),
         trial(version, "a_lock_costs_one_transaction_and_one_to_give_it_back", acquire_and_release),
         trial(version, "a_hand_over_costs_the_same_however_many_wait", hand_over),
         trial(version, "registrations_made_together_go_out_together", registrations),
@@ -25,6 +27,28 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
 /// How many of a kind; the one read with which the watch on the own place begins may be among them.
 fn of(counts: &BTreeMap<String, u64>, kind: &str) -> u64 {
     counts.get(kind).copied().unwrap_or(0)
+}
+
+async fn operations(version: Version) {
+    let etcd = Options::new(version).start().await;
+    let store = connect(&etcd.url("")).await;
+    let before = requests(&etcd).await;
+    let spent = async |what: &str, so_far: u64| {
+        let spent = since(&before, requests(&etcd).await);
+        assert_eq!(spent.values().sum::<u64>(), so_far, "after {what}: {spent:?}");
+    };
+    let a = key("p/a");
+    let made = store.put("p/a", "1").await.expect("it is put");
+    spent("a put", 1).await;
+    let replace = Txn::new().version(&a, made.version).put(&a, "2").put(&key("p/b"), "2");
+    assert!(store.commit(replace).await.expect("it answers").is_applied());
+    spent("a conditional write of two", 2).await;
+    assert!(store.fetch("p/a").await.expect("it answers").is_some());
+    spent("a get", 3).await;
+    assert_eq!(store.list(&key("p"), Consistency::Linearizable).await.expect("it answers").len(), 2);
+    spent("a list", 4).await;
+    store.delete("p/a").await.expect("it is deleted");
+    spent("a delete", 5).await;
 }
 
 async fn acquire_and_release(version: Version) {

@@ -14,6 +14,7 @@ use crate::servers::{Cluster as _, until};
 
 pub(super) fn trials(version: Version) -> Vec<Trial> {
     vec![
+        trial(version, "an_operation_costs_one_script", operations),
         trial(version, "a_lock_costs_one_script_and_one_to_give_it_back", acquire_and_release),
         trial(version, "a_hand_over_costs_the_same_however_many_wait", hand_over),
         trial(version, "ten_thousand_registrations_are_one_key_to_renew", renewal),
@@ -64,6 +65,33 @@ fn of(counts: &Counts, name: &str) -> u64 {
 /// connection begins with, of which `XRANGE` is.
 fn scripts(counts: &Counts) -> u64 {
     of(counts, "evalsha") - of(counts, "zrange") - of(counts, "xrange")
+}
+
+async fn operations(version: Version) {
+    let redis = start(version).await;
+    let store = connect(&redis.url("")).await;
+    let (a, replace) = (key("p/a"), |version| Txn::new().version(&key("p/a"), version).put(&key("p/a"), "2"));
+    // The server has seen every script.
+    for seen in [false, true] {
+        let before = counts(&redis).await;
+        let spent = async |what: &str, so_far: u64| {
+            let spent = since(&redis, &before).await;
+            assert!(
+                !seen || (of(&spent, "evalsha"), of(&spent, "eval")) == (so_far, 0),
+                "after {what}: {spent:?}"
+            );
+        };
+        let made = store.put("p/a", "1").await.expect("it is put");
+        spent("a put", 1).await;
+        assert!(store.commit(replace(made.version)).await.expect("it answers").is_applied());
+        spent("a conditional write", 2).await;
+        assert!(store.get(&a, Consistency::Linearizable).await.expect("it answers").is_some());
+        spent("a get", 3).await;
+        assert_eq!(store.list(&key("p"), Consistency::Linearizable).await.expect("it answers").len(), 1);
+        spent("a list", 4).await;
+        store.delete("p/a").await.expect("it is deleted");
+        spent("a delete", 5).await;
+    }
 }
 
 async fn acquire_and_release(version: Version) {
