@@ -4,7 +4,7 @@
 //! read at once is a *piece*; a request may be several, and one may hold several requests.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::servers::free_port;
+use crate::servers::{PATIENCE, listen, until};
 
 /// A running proxy. Dropping it cuts what it carries.
 ///
@@ -67,8 +67,7 @@ enum Fate {
 impl Proxy {
     /// A proxy to `server` at an address of its own.
     pub(crate) async fn to(server: SocketAddr) -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let listener = TcpListener::bind(address).await.expect("nobody else listens");
+        let (listener, address) = listen();
         let rules = Arc::new(watch::Sender::new(Rules::default()));
         let task = tokio::spawn(run(address, server, listener, Arc::clone(&rules)));
         Self { address, rules, _task: AbortOnDropHandle::new(task) }
@@ -164,7 +163,9 @@ async fn run(address: SocketAddr, server: SocketAddr, first: TcpListener, rules:
         if closed {
             listener = None;
         } else if listener.is_none() {
-            listener = Some(TcpListener::bind(address).await.expect("nobody else took it"));
+            // A process that was being started when the door was closed may have the old socket for an instant more.
+            let again = async || TcpListener::bind(address).await.map_err(|error| error.to_string());
+            listener = Some(until("the proxy listens again", PATIENCE, again).await);
         }
         tokio::select! {
             biased;

@@ -1,7 +1,7 @@
 //! A way to Consul on which requests are counted.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::servers::free_port;
+use crate::servers::listen;
 
 type Counts = BTreeMap<String, u64>;
 
@@ -29,8 +29,7 @@ struct Notes {
 
 impl Counted {
     pub(super) async fn to(server: SocketAddr) -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let listener = TcpListener::bind(address).await.expect("nobody else listens");
+        let (listener, address) = listen();
         let notes = Arc::new(Mutex::default());
         let task = tokio::spawn(serve(listener, server, Arc::clone(&notes)));
         Self { address, notes, _task: AbortOnDropHandle::new(task) }

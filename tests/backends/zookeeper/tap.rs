@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, BufMut};
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::servers::free_port;
+use crate::servers::listen;
 
 /// Requests by what they ask for.
 pub(super) type Counts = BTreeMap<&'static str, u64>;
@@ -70,8 +70,7 @@ fn operation(code: i32) -> Option<&'static str> {
 
 impl Tap {
     pub(super) async fn to(server: SocketAddr) -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let listener = TcpListener::bind(address).await.expect("nobody else listens");
+        let (listener, address) = listen();
         let (seen, held) = (Arc::<Mutex<Seen>>::default(), Arc::new(watch::Sender::new(false)));
         let task = tokio::spawn(run(listener, server, Arc::clone(&seen), Arc::clone(&held)));
         Self { address, server, seen, held, _task: AbortOnDropHandle::new(task) }

@@ -14,7 +14,7 @@ mod site;
 mod waiting;
 pub(crate) mod zookeeper;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -67,16 +67,30 @@ pub(crate) fn shell(command: &Command) -> String {
 }
 
 /// A port that nobody listens on, and that is given out only once.
-///
-/// It lies below those that the system gives to outgoing connections, as one of these would get in the way sooner or
-/// later. Processes that run side by side begin in different places.
 pub(crate) fn free_port() -> u16 {
+    bind().local_addr().expect("it listens").port()
+}
+
+/// Listens on such a port.
+///
+/// Who listens himself takes this, not [`free_port`]: a process that another thread starts just then has the probing
+/// socket too, until it runs its own program, and for so long the port cannot be had.
+pub(crate) fn listen() -> (tokio::net::TcpListener, SocketAddr) {
+    let listener = bind();
+    listener.set_nonblocking(true).expect("it does not block");
+    let address = listener.local_addr().expect("it listens");
+    (tokio::net::TcpListener::from_std(listener).expect("a runtime"), address)
+}
+
+/// The port lies below those that the system gives to outgoing connections, as one of these would get in the way sooner
+/// or later. Processes that run side by side begin in different places.
+fn bind() -> TcpListener {
     const LOWEST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let process = u16::try_from(std::process::id() * 64 % u32::from(COUNT)).expect("it is below the count");
     (0..COUNT)
         .map(|_| LOWEST + (process + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
         .expect("one of twelve thousand ports is free")
 }
