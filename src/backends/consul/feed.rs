@@ -1,6 +1,6 @@
 //! What one query tells, and who is told.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::reads::Found;
-use crate::kv::{Entry, Error, Event, Fanout, Key, Result, Scope, Subscription};
+use crate::kv::{Entry, Error, Event, Fanout, Result, Scope, Subscription};
 
 /// Why a watch was disturbed whose runtime went away under it.
 pub(super) const ENDED: &str = "the runtime that the watches were served on has ended";
@@ -17,6 +17,13 @@ pub(super) const ENDED: &str = "the runtime that the watches were served on has 
 /// The pause after an answer that told nothing new, before it is asked again; it doubles up to the last. Where nothing
 /// stands, the server answers at each write anywhere in the store.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
+
+/// How many entries there have to be below a key for an answer about them to be long.
+const MANY: usize = 256;
+
+/// How many entries of an answer cost a millisecond's pause before the next: far more than it takes to write and to read
+/// them, so that somebody who puts thousands does not have all of them told with each.
+const PER_MILLISECOND: u64 = 100;
 
 /// A query.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +49,8 @@ struct Joining {
 pub(super) struct Feed {
     pub(super) number: u64,
     fanout: Arc<Fanout>,
-    entries: BTreeMap<Key, Entry>,
+    /// In key order.
+    entries: Vec<Entry>,
     index: u64,
     /// How many changes were told.
     told: u64,
@@ -52,6 +60,9 @@ pub(super) struct Feed {
     looking: Vec<Joining>,
     is_waiting: bool,
     pause: Duration,
+    /// Whether it was ever joined for all that it tells, and for a part of that.
+    is_for_all: bool,
+    is_for_parts: bool,
     wanted: CancellationToken,
     _unwanted: DropGuard,
 }
@@ -62,20 +73,45 @@ impl Feed {
         Self {
             number,
             fanout: Fanout::new(),
-            entries: BTreeMap::new(),
+            entries: Vec::new(),
             index: 0,
             told: 0,
             joining: Vec::new(),
             looking: Vec::new(),
             is_waiting: false,
             pause: Duration::ZERO,
+            is_for_all: false,
+            is_for_parts: false,
             _unwanted: wanted.clone().drop_guard(),
             wanted,
         }
     }
 
-    pub(super) fn join(&mut self, scope: Scope, reply: oneshot::Sender<Result<Joined>>) {
+    /// Takes in who wants to be told of `scope`; this one is about `all`.
+    pub(super) fn join(&mut self, all: &Scope, scope: Scope, reply: oneshot::Sender<Result<Joined>>) {
+        self.is_for_all |= scope == *all;
+        self.is_for_parts |= scope != *all;
         self.joining.push(Joining { scope, reply });
+    }
+
+    /// Whether somebody wanted to be told of all of it.
+    pub(super) fn is_for_all(&self) -> bool {
+        self.is_for_all
+    }
+
+    /// One of many entries, to see by that the server still answers.
+    pub(super) fn sample(&self) -> Option<Scope> {
+        let first = self.entries.first().filter(|_| self.entries.len() >= MANY)?;
+        Some(Scope::Key(first.key.clone()))
+    }
+
+    /// The pause before what changes next is asked for, during which changes gather. Who waits for one key may be waited
+    /// for in turn, so there is none for them.
+    fn pace(&self) -> Duration {
+        if self.is_for_parts {
+            return Duration::ZERO;
+        }
+        Duration::from_millis(self.entries.len() as u64 / PER_MILLISECOND)
     }
 
     /// Whether somebody listens, or is about to. While a look is under way somebody is: it will soon be over, and its
@@ -102,20 +138,21 @@ impl Feed {
         Some(Look::Changed { since: self.index, pause: self.pause })
     }
 
-    /// Takes an answer in, and tells what is new.
-    pub(super) fn take(&mut self, look: Look, found: Found) {
+    /// Takes an answer in, and tells what is new; `None` is that there is nothing.
+    pub(super) fn take(&mut self, look: Look, found: Option<Found>) {
+        let learn = |feed: &mut Self, since| found.is_some_and(|found| feed.learn(found, since));
         match look {
             Look::Now { since } => {
-                self.learn(found, since);
+                learn(self, since);
                 for joining in std::mem::take(&mut self.looking) {
                     self.begin(joining);
                 }
             }
             Look::Changed { since, .. } => {
+                let news = learn(self, since);
                 self.is_waiting = false;
                 let (first, last) = PAUSES;
-                let news = self.learn(found, since);
-                self.pause = if news { Duration::ZERO } else { (self.pause * 2).clamp(first, last) };
+                self.pause = if news { self.pace() } else { (self.pause * 2).clamp(first, last) };
             }
         }
     }
@@ -132,17 +169,16 @@ impl Feed {
         }
         self.index = index;
         let before = self.told;
-        let known = std::mem::take(&mut self.entries);
-        self.entries = found.entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
-        for (key, old) in &known {
+        let known = std::mem::replace(&mut self.entries, found.entries);
+        let mut new = Vec::new();
+        for (old, now) in side_by_side(&known, &self.entries) {
             // One that was made anew was deleted before.
-            if self.entries.get(key).is_none_or(|new| new.fence != old.fence) {
+            if let Some(old) = old.filter(|old| now.is_none_or(|now| now.fence != old.fence)) {
                 self.told += 1;
-                self.fanout.publish(self.told, &Event::Delete(key.clone()));
+                self.fanout.publish(self.told, &Event::Delete(old.key.clone()));
             }
+            new.extend(now.filter(|now| old.is_none_or(|old| old.version != now.version)));
         }
-        let is_new = |entry: &&Entry| known.get(&entry.key).is_none_or(|old| old.version != entry.version);
-        let mut new: Vec<_> = self.entries.values().filter(is_new).collect();
         new.sort_by_key(|entry| entry.version.raw());
         for entry in new {
             self.told += 1;
@@ -153,7 +189,7 @@ impl Feed {
 
     fn begin(&self, joining: Joining) {
         let Joining { scope, reply } = joining;
-        let covered = self.entries.values().filter(|entry| scope.covers(&entry.key));
+        let covered = self.entries.iter().filter(|entry| scope.covers(&entry.key));
         let snapshot = covered.cloned().collect();
         let mut subscription = self.fanout.subscribe(scope);
         subscription.taken(self.told);
@@ -169,5 +205,100 @@ impl Feed {
             let _ = joining.reply.send(Err(error.clone()));
         }
         self.fanout.fail(error);
+    }
+}
+
+/// What stood at each key and what stands there now, in key order, as both lists are.
+fn side_by_side<'a>(
+    old: &'a [Entry],
+    new: &'a [Entry],
+) -> impl Iterator<Item = (Option<&'a Entry>, Option<&'a Entry>)> {
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    std::iter::from_fn(move || {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return None,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(old), Some(new)) => old.key.cmp(&new.key),
+        };
+        let old = if order == Ordering::Greater { None } else { old.next() };
+        let new = if order == Ordering::Less { None } else { new.next() };
+        Some((old, new))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{Fence, Key, Version};
+
+    fn entries(of: &[(&str, u64)]) -> Vec<Entry> {
+        let entry = |(key, version): &(&str, u64)| {
+            let (key, version) = (Key::new(key).unwrap(), Version::new((*version).into()));
+            Entry::new(key, "".into(), version, Fence::new(1), None)
+        };
+        of.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn each_key_of_either_list_comes_once() {
+        let name = |entry: Option<&Entry>| entry.map(|entry| entry.key.to_string()).unwrap_or_default();
+        let pairs = |old: &[(&str, u64)], new: &[(&str, u64)]| {
+            let (old, new) = (entries(old), entries(new));
+            let pairs = side_by_side(&old, &new).map(|(old, new)| format!("{}:{}", name(old), name(new)));
+            pairs.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(pairs(&[], &[]), "");
+        assert_eq!(pairs(&[("a", 1)], &[]), "a:");
+        assert_eq!(pairs(&[("a", 1), ("a/b", 1), ("a-b", 1)], &[("a/b", 2), ("c", 1)]), "a: a/b:a/b a-b: :c");
+    }
+
+    /// Which query is due once so many stand there and something has changed.
+    fn due(scope: Scope, count: usize) -> Option<Look> {
+        let all = Scope::Prefix(Key::root());
+        let keys: Vec<_> = (0..count).map(|nth| format!("k{nth:05}")).collect();
+        let of: Vec<_> = keys.iter().map(|key| (&**key, 1)).collect();
+        let found =
+            |index| Some(Found { index, entries: entries(&of[..of.len() - usize::from(index == 1)]) });
+        let mut feed = Feed::new(0);
+        let (reply, mut joined) = oneshot::channel();
+        feed.join(&all, scope, reply);
+        assert!(matches!(feed.next_look(), Some(look @ Look::Now { since: 0 }) if {
+            feed.take(look, found(1));
+            true
+        }));
+        let _listens = joined.try_recv().unwrap().unwrap();
+        let look = feed.next_look()?;
+        assert!(matches!(look, Look::Changed { since: 1, pause: Duration::ZERO }), "{look:?}");
+        feed.take(look, found(2));
+        assert_eq!(feed.sample().is_some(), count >= MANY);
+        feed.next_look()
+    }
+
+    #[test]
+    fn the_more_is_told_the_longer_changes_gather() {
+        let pause = |look| match look {
+            Some(Look::Changed { since: 2, pause }) => pause,
+            other => panic!("{other:?}"),
+        };
+        let all = || Scope::Prefix(Key::root());
+        assert_eq!(pause(due(all(), 99)), Duration::ZERO);
+        assert_eq!(pause(due(all(), 1_000)), Duration::from_millis(10));
+        assert_eq!(pause(due(Scope::Key(Key::new("k00001").unwrap()), 1_000)), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_has_not_changed_is_not_learned() {
+        let all = Scope::Prefix(Key::root());
+        let mut feed = Feed::new(0);
+        let (reply, mut joined) = oneshot::channel();
+        feed.join(&all, all.clone(), reply);
+        let look = feed.next_look().unwrap();
+        feed.take(look, Some(Found { index: 5, entries: entries(&[("a", 1)]) }));
+        let mut listens = joined.try_recv().unwrap().unwrap();
+        let look = feed.next_look().unwrap();
+        feed.take(look, None);
+        assert!(listens.subscription.next().now_or_never().is_none());
+        assert!(matches!(feed.next_look(), Some(Look::Changed { since: 5, pause }) if !pause.is_zero()));
     }
 }

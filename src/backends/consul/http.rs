@@ -24,6 +24,10 @@ const ABREAST: usize = 32;
 /// The same for what keeps sessions alive, which does not wait behind the rest.
 const VITAL: usize = 8;
 
+/// How many requests that wait for changes have connections apart from the others': giving one up closes its connection,
+/// which another request would have to open anew. Where more wait, the others' connections lie idle that brought them there.
+const APART: usize = 2;
+
 /// How long a connection is kept that nobody uses.
 const IDLE: Duration = Duration::from_mins(1);
 
@@ -85,8 +89,10 @@ pub(super) struct Answer {
 impl Answer {
     /// What the body tells, which must be JSON of this form.
     pub(super) fn read<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T> {
-        serde_json::from_slice(&self.body)
-            .map_err(|error| broken("an answer of another form than Consul's").because(error))
+        const OTHER: &str = "an answer of another form than Consul's";
+        // Looked through once, each string in it is not again.
+        let text = str::from_utf8(&self.body).map_err(|error| broken(OTHER).because(error))?;
+        serde_json::from_str(text).map_err(|error| broken(OTHER).because(error))
     }
 }
 
@@ -94,21 +100,23 @@ type Web = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Connections that live on one runtime.
 pub(super) struct Pool {
-    /// For requests that are answered at once.
-    short: Web,
-    /// For those that wait for changes: giving one up closes its connection, and no other request should miss that.
-    long: Web,
+    /// For most requests.
+    common: Web,
+    /// For the first of those that wait for changes.
+    apart: Web,
     usual: Semaphore,
     vital: Semaphore,
+    waiting: Semaphore,
 }
 
 impl Pool {
     pub(super) fn new(tls: &ClientConfig, server_name: Option<&str>, times: Times) -> Result<Self> {
         Ok(Self {
-            short: web(tls, server_name, times)?,
-            long: web(tls, server_name, times)?,
+            common: web(tls, server_name, times)?,
+            apart: web(tls, server_name, times)?,
             usual: Semaphore::new(ABREAST),
             vital: Semaphore::new(VITAL),
+            waiting: Semaphore::new(APART),
         })
     }
 
@@ -120,17 +128,15 @@ impl Pool {
         ask: &Ask,
         sent: impl Fn(),
     ) -> Result<Answer, Fault> {
-        let (web, room) = match ask.lane {
-            Lane::Usual => (&self.short, Some(&self.usual)),
-            Lane::Vital => (&self.short, Some(&self.vital)),
-            Lane::Long(_) => (&self.long, None),
-        };
         let request = request(agent, token, ask)?;
-        // It is never closed.
-        let _room = match room {
-            Some(room) => room.acquire().await.ok(),
-            None => None,
+        // None of these is ever closed.
+        let room = match ask.lane {
+            Lane::Usual => self.usual.acquire().await.ok(),
+            Lane::Vital => self.vital.acquire().await.ok(),
+            Lane::Long(_) => self.waiting.try_acquire().ok(),
         };
+        let is_apart = room.is_some() && matches!(ask.lane, Lane::Long(_));
+        let web = if is_apart { &self.apart } else { &self.common };
         sent();
         let answer = web.request(request).await;
         let answer = answer.map_err(|error| {

@@ -1,5 +1,5 @@
-//! Where all watches of a store are served from: a blocking query each for what is asked for, and one for all where many
-//! ask below the same key.
+//! Where all watches of a store are served from: a blocking query each for what is asked for, for as long as there are few,
+//! and one for all of a directory where many ask below the same key.
 //!
 //! One task owns the queries. It starts with the first watch and ends with the store, or with the runtime it runs on, in
 //! which case the next watch starts another.
@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use super::endpoints::Endpoints;
@@ -25,13 +26,19 @@ use crate::kv::{Consistency, Error, ErrorKind, Key, Outcome, Result, Scope};
 /// How many wishes wait for the task.
 const WISHES: usize = 256;
 
-/// How long a query waits for a change before it is asked anew.
+/// How long a query waits for a change before it is asked anew, so that it is noticed when nobody answers any more.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// How many queries there may be right below a key before one for all of that takes over.
-const SIBLINGS: usize = 4;
+/// How long one waits whose answer is long even where nothing has changed. As often as the others are asked anew, one
+/// small entry is then asked for.
+const LONG_WAIT: Duration = Duration::from_secs(30);
 
-/// How many there may be anywhere below a key.
+/// How many queries there may be right below a key before one for all of that takes over. Whoever stands in a queue
+/// watches the place ahead: that is heard by one client alone as long as there are no more of them in this one, and else
+/// each change of the queue is.
+const SIBLINGS: usize = 16;
+
+/// How many there may be anywhere below a key: each takes one of the 200 connections that Consul takes from an address.
 const QUERIES: usize = 48;
 
 /// What the task is asked for.
@@ -113,8 +120,8 @@ struct Answered {
     scope: Scope,
     feed: u64,
     look: Look,
-    /// `None` when the feed was given up meanwhile.
-    found: Option<Result<Found>>,
+    /// `None` when the feed was given up meanwhile, or within when nothing has changed.
+    found: Option<Result<Option<Found>>>,
 }
 
 /// The task that owns the queries.
@@ -149,7 +156,7 @@ impl Task {
             *made += 1;
             Feed::new(*made)
         });
-        feed.join(scope, reply);
+        feed.join(&query, scope, reply);
         self.go_on(&query);
     }
 
@@ -163,7 +170,8 @@ impl Task {
             let below = |feed: &&Scope| feed.key().strip(&directory).is_some_and(|rest| !rest.is_root());
             let all = Scope::Prefix(directory.clone());
             let room = if distance == 0 && !directory.is_root() { SIBLINGS } else { QUERIES };
-            let served = distance == 0 && self.feeds.contains_key(&all);
+            // One that only stands in for many comes to its end as those leave.
+            let served = distance == 0 && self.feeds.get(&all).is_some_and(Feed::is_for_all);
             if served || self.feeds.keys().filter(below).count() >= room {
                 return all;
             }
@@ -198,16 +206,19 @@ impl Task {
         let Some(feed) = self.feeds.get_mut(scope) else { return };
         while let Some(look) = feed.next_look() {
             let (endpoints, scope, number) = (Arc::clone(&self.endpoints), scope.clone(), feed.number);
-            let wanted = feed.wanted();
+            let (wanted, sample) = (feed.wanted(), feed.sample());
             self.asked.push(Box::pin(async move {
                 let looking = async {
                     match look {
-                        Look::Now { .. } => {
-                            reads::found(&endpoints, "watch", &scope, Consistency::Linearizable).await
-                        }
+                        Look::Now { .. } => now(&endpoints, &scope).await.map(Some),
                         Look::Changed { since, pause } => {
-                            sleep(pause).await;
-                            reads::changed(&endpoints, &scope, since, WAIT).await
+                            // Whoever has just heard what they wanted to know leaves before it is asked for again.
+                            if pause.is_zero() {
+                                yield_now().await;
+                            } else {
+                                sleep(pause).await;
+                            }
+                            changed(&endpoints, &scope, since, sample).await
                         }
                     }
                 };
@@ -215,6 +226,34 @@ impl Task {
                 Answered { scope, feed: number, look, found }
             }));
         }
+    }
+}
+
+/// What stands there now.
+async fn now(endpoints: &Endpoints, scope: &Scope) -> Result<Found> {
+    reads::found(endpoints, "watch", scope, Consistency::Linearizable).await
+}
+
+/// What stands there once that is newer than `since`. The server is asked for the sample meanwhile, where there is one: when
+/// it does not answer any more, the agent is given up, and with it whatever waits there.
+async fn changed(
+    endpoints: &Endpoints,
+    scope: &Scope,
+    since: u64,
+    sample: Option<Scope>,
+) -> Result<Option<Found>> {
+    let Some(sample) = sample else { return reads::changed(endpoints, scope, since, WAIT).await };
+    let failing = async {
+        loop {
+            sleep(WAIT).await;
+            if let Err(error) = now(endpoints, &sample).await {
+                return error;
+            }
+        }
+    };
+    tokio::select! {
+        found = reads::changed(endpoints, scope, since, LONG_WAIT) => found,
+        error = failing => Err(error),
     }
 }
 
@@ -230,5 +269,72 @@ impl Drop for Task {
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backends::ConsulOptions;
+
+    fn task() -> Task {
+        Task {
+            endpoints: Arc::new(Endpoints::new(&ConsulOptions::new(["127.0.0.1:1"])).unwrap()),
+            wishes: mpsc::channel(1).1,
+            feeds: BTreeMap::new(),
+            asked: FuturesUnordered::new(),
+            made: 0,
+        }
+    }
+
+    fn place(queue: &str, nth: usize) -> Scope {
+        Scope::Key(Key::new(&format!("{queue}/{nth:03}")).unwrap())
+    }
+
+    fn all(queue: &str) -> Scope {
+        Scope::Prefix(Key::new(queue).unwrap())
+    }
+
+    /// Watches a scope, and gives what serves that.
+    fn join(task: &mut Task, scope: &Scope) -> Scope {
+        let query = task.query_for(scope);
+        task.join(scope.clone(), oneshot::channel().0);
+        query
+    }
+
+    #[tokio::test]
+    async fn each_is_asked_for_alone_until_there_are_too_many() {
+        let mut task = task();
+        for nth in 0..SIBLINGS {
+            assert_eq!(join(&mut task, &place("a", nth)), place("a", nth));
+        }
+        for nth in SIBLINGS..200 {
+            assert_eq!(join(&mut task, &place("a", nth)), all("a"));
+        }
+        assert_eq!(join(&mut task, &place("a", 0)), place("a", 0));
+        assert_eq!(task.feeds.len(), SIBLINGS + 1);
+        // Where there is room again it is used, though others are served by the query for all still.
+        task.feeds.remove(&place("a", 3));
+        assert_eq!(join(&mut task, &place("a", 300)), place("a", 300));
+        assert_eq!(join(&mut task, &place("a", 301)), all("a"));
+    }
+
+    #[tokio::test]
+    async fn who_watches_all_has_parts_told_too() {
+        let mut task = task();
+        assert_eq!(join(&mut task, &all("a")), all("a"));
+        assert_eq!(join(&mut task, &place("a", 1)), all("a"));
+        assert_eq!(join(&mut task, &place("b", 1)), place("b", 1));
+    }
+
+    #[tokio::test]
+    async fn there_are_never_many_queries() {
+        let mut task = task();
+        for queue in 0..100 {
+            for nth in 0..SIBLINGS {
+                join(&mut task, &place(&format!("q{queue}"), nth));
+            }
+        }
+        assert!(task.feeds.len() <= QUERIES + 1, "{}", task.feeds.len());
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! The server holds keys that are none here (`a//b`, `a.b`, `a/`): those are not seen, and not deleted.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use base64::Engine;
@@ -16,17 +17,23 @@ use serde::Deserialize;
 
 use crate::kv::{Entry, Fence, Key, SessionId, Version};
 
-/// A key and what stands there, as the server tells it.
+/// A key and what stands there, as the server tells it: parts of its answer.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Stored {
-    key: String,
+pub(super) struct Stored<'a> {
+    #[serde(borrow)]
+    key: Text<'a>,
     /// Absent in answers to writes.
-    value: Option<String>,
+    value: Option<Text<'a>>,
     create_index: u64,
     modify_index: u64,
-    session: Option<String>,
+    session: Option<Text<'a>>,
 }
+
+/// A string of JSON, which is only copied where something in it is escaped.
+#[derive(Default, Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// A key as the server has it. The root names no entry, and is what every key begins with.
 pub(super) fn encode(key: &Key) -> String {
@@ -52,6 +59,10 @@ pub(super) fn encode_below(prefix: &Key) -> String {
 /// A key of the server, if it is one here.
 pub(super) fn decode(raw: &str) -> Option<Key> {
     let bytes = raw.as_bytes();
+    let next = bytes.iter().skip(1).map(|byte| Some(*byte)).chain([None]);
+    if bytes.iter().zip(next).all(|(byte, next)| is_plain(*byte, next)) {
+        return Key::decode(raw).ok().filter(|key| !key.is_root() && key.as_str() == raw);
+    }
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
@@ -81,15 +92,15 @@ fn is_digit(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'A'..=b'F')
 }
 
-impl Stored {
+impl Stored<'_> {
     /// Whether it stands at this key, which is one of the server's.
     pub(super) fn is_at(&self, raw: &str) -> bool {
-        self.key == raw
+        self.key.0 == raw
     }
 
     /// Its key, if it is one here.
     pub(super) fn key(&self) -> Option<Key> {
-        decode(&self.key)
+        decode(&self.key.0)
     }
 
     /// The index it was made at.
@@ -104,19 +115,31 @@ impl Stored {
 
     /// The session it is held by.
     pub(super) fn session(&self) -> Option<SessionId> {
-        self.session.as_deref().filter(|session| !session.is_empty()).map(SessionId::new)
+        let session = self.session.as_ref().filter(|session| !session.0.is_empty());
+        session.map(|session| SessionId::new(&*session.0))
     }
 
     /// The entry, if it is one here.
     pub(super) fn entry(&self) -> Option<Entry> {
-        let value = STANDARD.decode(self.value.as_deref().unwrap_or_default()).ok()?;
-        Some(Entry::new(self.key()?, value.into(), self.version(), self.fence(), self.session()))
+        let value = match &self.value {
+            Some(text) => bytes(&text.0)?,
+            None => Bytes::new(),
+        };
+        Some(Entry::new(self.key()?, value, self.version(), self.fence(), self.session()))
     }
 }
 
 /// A value as the server takes it.
 pub(super) fn value(value: &Bytes) -> String {
     STANDARD.encode(value)
+}
+
+/// A value that the server gave, in as much memory as it takes.
+fn bytes(text: &str) -> Option<Bytes> {
+    let padding = text.bytes().rev().take_while(|byte| *byte == b'=').count();
+    let mut value = vec![0; (text.len() / 4 * 3).checked_sub(padding)?];
+    let len = STANDARD.decode_slice(text, &mut value).ok()?;
+    (len == value.len()).then(|| value.into())
 }
 
 /// The index that a version was made from; 0, which none is, for one of another store.

@@ -101,26 +101,34 @@ impl Op {
     }
 }
 
+/// What one operation tells.
+#[derive(Deserialize)]
+pub(super) struct Told<'a> {
+    #[serde(rename = "KV", borrow)]
+    pub(super) kv: Stored<'a>,
+}
+
 /// What came of a transaction.
-pub(super) enum Done {
-    /// All of it was done; what its operations tell, in their order.
-    Applied(Vec<Stored>),
+pub(super) enum Done<T> {
+    /// All of it was done; what was read from what its operations tell.
+    Applied(T),
     /// Nothing was done: this operation failed first.
     Failed(usize),
 }
 
-/// Sends a transaction.
-pub(super) async fn send(endpoints: &Endpoints, operation: &'static str, mut ops: Vec<Op>) -> Result<Done> {
+/// Sends a transaction, and reads what its operations tell, in their order, when all of it was done.
+pub(super) async fn send<T>(
+    endpoints: &Endpoints,
+    operation: &'static str,
+    mut ops: Vec<Op>,
+    read: impl FnOnce(&[Told<'_>]) -> Result<T>,
+) -> Result<Done<T>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
-    struct Answer {
-        results: Option<Vec<Told>>,
+    struct Answer<'a> {
+        #[serde(borrow)]
+        results: Option<Vec<Told<'a>>>,
         errors: Option<Vec<Refusal>>,
-    }
-    #[derive(Deserialize)]
-    struct Told {
-        #[serde(rename = "KV")]
-        kv: Stored,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -136,9 +144,9 @@ pub(super) async fn send(endpoints: &Endpoints, operation: &'static str, mut ops
     let ask = Ask { query: "consistent".to_owned(), ..Ask::put("/v1/txn", body) };
     let answer =
         endpoints.call(Kind::Once, operation, ask, |answer| answer.status == StatusCode::CONFLICT).await?;
-    let told: Answer = answer.read()?;
+    let told: Answer<'_> = answer.read()?;
     if answer.status == StatusCode::OK {
-        return Ok(Done::Applied(told.results.unwrap_or_default().into_iter().map(|told| told.kv).collect()));
+        return read(&told.results.unwrap_or_default()).map(Done::Applied);
     }
     let mut refusals = told.errors.unwrap_or_default();
     if let Some(refusal) = refusals.iter().find(|refusal| refusal.what.contains("Permission denied")) {
@@ -170,8 +178,8 @@ fn body(ops: &[Op]) -> Result<Vec<u8>> {
 }
 
 /// What was last told of a key.
-pub(super) fn last<'a>(told: &'a [Stored], key: &Key) -> Result<&'a Stored> {
+pub(super) fn last<'a, 'b>(told: &'a [Told<'b>], key: &Key) -> Result<&'a Stored<'b>> {
     let raw = keys::encode(key);
-    let found = told.iter().rev().find(|stored| stored.is_at(&raw));
+    let found = told.iter().map(|told| &told.kv).rev().find(|stored| stored.is_at(&raw));
     found.ok_or_else(|| broken("a write was answered without what it wrote"))
 }

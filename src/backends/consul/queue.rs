@@ -10,8 +10,7 @@ use bytes::Bytes;
 
 use super::endpoints::Endpoints;
 use super::error::broken;
-use super::keys::Stored;
-use super::ops::{self, Done, Op};
+use super::ops::{self, Done, Op, Told};
 use super::{BACKEND, lost, reads, session};
 use crate::kv::{
     Consistency, Entered, Entry, Error, ErrorKind, Fence, Outcome, Place, PlaceRef, Queue, Result, SessionId,
@@ -47,13 +46,14 @@ pub(super) async fn enter(
         session: session.clone(),
         ticket: *ticket,
     };
-    match ops::send(endpoints, "enter", ops).await? {
-        Done::Applied(told) => {
-            let entries: Vec<_> = told.iter().filter_map(Stored::entry).collect();
-            let place = place(ops::last(&told, &key)?.fence());
-            let ahead = ahead_among(&place, &entries, limit);
-            Ok(Entered { place, ahead })
-        }
+    let entered = |told: &[Told<'_>]| {
+        let entries: Vec<_> = told.iter().filter_map(|told| told.kv.entry()).collect();
+        let place = place(ops::last(told, &key)?.fence());
+        let ahead = ahead_among(&place, &entries, limit);
+        Ok(Entered { place, ahead })
+    };
+    match ops::send(endpoints, "enter", ops, entered).await? {
+        Done::Applied(entered) => Ok(entered),
         Done::Failed(0) => {
             let standing = below(endpoints, queue).await.map_err(Error::unsettled)?;
             let own =

@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::endpoints::{Endpoints, Kind};
 use super::error::broken;
-use super::http::{Ask, Lane};
+use super::http::{Answer, Ask, Lane};
 use super::keys::{self, Stored};
 use crate::kv::{Consistency, Entry, Error, ErrorKind, Key, Outcome, Result, Scope};
 
@@ -29,19 +29,22 @@ pub(super) async fn found(
         Consistency::Linearizable => "consistent",
         Consistency::Local => "stale",
     };
-    ask(endpoints, operation, scope, query(scope, mode)).await
+    let (answer, index) = answer(endpoints, operation, query(scope, mode)).await?;
+    parse(&answer, index, scope)
 }
 
-/// Looks once what is there is newer than `index`, or after this time.
+/// Looks once what is there is newer than `index`, or after this time; `None` when nothing is newer by then.
 pub(super) async fn changed(
     endpoints: &Endpoints,
     scope: &Scope,
     index: u64,
     wait: Duration,
-) -> Result<Found> {
+) -> Result<Option<Found>> {
     let query = query(scope, "consistent").with("index", &index.to_string());
     let query = query.with("wait", &format!("{}ms", wait.as_millis())).on(Lane::Long(wait + wait / 16));
-    ask(endpoints, "watch", scope, query).await
+    let (answer, now) = answer(endpoints, "watch", query).await?;
+    // All is told again nevertheless, and may be much.
+    if now == index { Ok(None) } else { parse(&answer, now, scope).map(Some) }
 }
 
 fn query(scope: &Scope, mode: &str) -> Ask {
@@ -53,20 +56,23 @@ fn query(scope: &Scope, mode: &str) -> Ask {
     }
 }
 
-async fn ask(endpoints: &Endpoints, operation: &'static str, scope: &Scope, ask: Ask) -> Result<Found> {
+/// An answer and its index.
+async fn answer(endpoints: &Endpoints, operation: &'static str, ask: Ask) -> Result<(Answer, u64)> {
     let answer = endpoints
         .call(Kind::Repeatable, operation, ask, |answer| answer.status == StatusCode::NOT_FOUND)
         .await?;
-    let Some(index) = answer.index else {
+    let index = answer.index.ok_or_else(|| {
         let why = "something else than Consul answered: no index is told";
-        return Err(
-            Error::new(ErrorKind::Unavailable, Outcome::NotApplied, why).at(super::BACKEND, operation)
-        );
-    };
+        Error::new(ErrorKind::Unavailable, Outcome::NotApplied, why).at(super::BACKEND, operation)
+    })?;
+    Ok((answer, index))
+}
+
+fn parse(answer: &Answer, index: u64, scope: &Scope) -> Result<Found> {
     if answer.status == StatusCode::NOT_FOUND {
         return Ok(Found { index, entries: Vec::new() });
     }
-    let stored: Vec<Stored> = answer.read()?;
+    let stored: Vec<Stored<'_>> = answer.read()?;
     let mut entries: Vec<_> = stored.iter().filter_map(Stored::entry).collect();
     match scope {
         Scope::Key(key) if entries.iter().any(|entry| entry.key != *key) => {

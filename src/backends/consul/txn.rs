@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::endpoints::Endpoints;
 use super::keys;
-use super::ops::{self, Done, MAX_OPS, Op};
+use super::ops::{self, Done, MAX_OPS, Op, Told};
 use super::{BACKEND, lost, reads, session};
 use crate::kv::{
     Check, Consistency, Entry, Error, ErrorKind, Fence, Key, Outcome, Put, Rejection, Result, SessionId, Txn,
@@ -65,18 +65,19 @@ pub(super) async fn commit(endpoints: &Endpoints, rewritten: &Rewritten, txn: &T
     let mut seen = BTreeMap::new();
     for _ in 0..ROUNDS {
         let (ops, aims): (Vec<_>, Vec<_>) = translate(rewritten, txn, &seen).into_iter().unzip();
-        let failed = match ops::send(endpoints, "commit", ops).await? {
-            Done::Applied(told) => {
-                let entries = txn.puts().iter().map(|put| {
-                    let stored = ops::last(&told, &put.key)?;
-                    let (version, fence) = (stored.version(), stored.fence());
-                    let entry =
-                        Entry::new(put.key.clone(), put.value.clone(), version, fence, put.session.clone());
-                    rewritten.learn(&entry);
-                    Ok(entry)
-                });
-                return entries.collect::<Result<_>>().map(Write::Applied);
-            }
+        let made = |told: &[Told<'_>]| {
+            let entries = txn.puts().iter().map(|put| {
+                let stored = ops::last(told, &put.key)?;
+                let (version, fence) = (stored.version(), stored.fence());
+                let entry =
+                    Entry::new(put.key.clone(), put.value.clone(), version, fence, put.session.clone());
+                rewritten.learn(&entry);
+                Ok(entry)
+            });
+            entries.collect()
+        };
+        let failed = match ops::send(endpoints, "commit", ops, made).await? {
+            Done::Applied(entries) => return Ok(Write::Applied(entries)),
             Done::Failed(at) => at,
         };
         match aims.get(failed) {
@@ -148,7 +149,7 @@ pub(super) async fn delete_prefix(endpoints: &Endpoints, prefix: &Key) -> Result
     let mut count = 0;
     for some in covered.chunks(MAX_OPS) {
         let deletes: Vec<_> = some.iter().map(|entry| Op::delete(&entry.key)).collect();
-        let done = ops::send(endpoints, "delete_prefix", deletes).await;
+        let done = ops::send(endpoints, "delete_prefix", deletes, |_| Ok(())).await;
         done.map_err(|error| if count > 0 { error.unsettled() } else { error }.at(BACKEND, "delete_prefix"))?;
         count += some.len() as u64;
     }

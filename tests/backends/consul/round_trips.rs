@@ -88,7 +88,7 @@ async fn hand_over(version: Version) {
     let consul = Options::new(version).start().await;
     let (counted, store) = counted(&consul).await;
     let sessions = sessions(&store);
-    for waiting in [1, 3] {
+    for waiting in [1, 3, 12] {
         let mutex = Mutex::new(&store, &sessions, &format!("m{waiting}")).expect("a name");
         let held = mutex.lock().await.expect("it is free");
         let mut waiters = JoinSet::new();

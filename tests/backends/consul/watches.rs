@@ -5,17 +5,20 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use libtest_mimic::Trial;
-use quorate::kv::{Coordinator, Event, Key, Result, Scope, StoreExt, WatchStore};
+use quorate::kv::{Coordinator, Event, Key, Result, Scope, Store, StoreExt, Txn, WatchStore};
 
-use super::{connect, key, soon, trial};
+use super::counted::Counted;
+use super::{PATIENCE, connect, key, soon, trial};
 use crate::proxy::Proxy;
 use crate::servers::Cluster as _;
 use crate::servers::consul::{Consul, Options, Version};
+use crate::servers::until;
 
 pub(super) fn trials(version: Version) -> Vec<Trial> {
     vec![
         trial(version, "a_broken_watch_goes_on_where_it_was", resumed),
         trial(version, "a_silent_agent_is_left", silent),
+        trial(version, "a_silent_agent_is_left_where_much_is_watched_too", much),
         trial(version, "a_watch_goes_on_when_the_servers_leader_is_killed", killed),
         trial(version, "a_watch_begins_anew_on_a_wiped_store", wiped),
         trial(version, "what_is_made_anew_was_deleted_before", made_anew),
@@ -74,6 +77,37 @@ async fn silent(version: Version) {
     proxies[0].freeze();
     direct.put("p/second", "2").await.expect("it is put");
     // Nobody asks this store for anything else: it must find out by itself.
+    assert!(matches!(event(&mut watch).await, Event::Put(entry) if entry.key == key("p/second")));
+}
+
+/// Many entries are told all anew where nothing has changed, which is asked for seldom; that somebody answers is seen
+/// otherwise.
+async fn much(version: Version) {
+    let consul = Options::new(version).members(3).start().await;
+    let direct = connect(&consul.url("")).await;
+    for some in (0..300).collect::<Vec<_>>().chunks(direct.limits().max_txn_ops) {
+        let txn = some.iter().fold(Txn::new(), |txn, nth| txn.put(&key(&format!("p/{nth}")), "1"));
+        assert!(direct.commit(txn).await.expect("it is put").is_applied());
+    }
+    let mut ways = Vec::new();
+    for address in consul.addresses() {
+        ways.push(Counted::to(address).await);
+    }
+    let proxies = Proxy::to_each(&ways.iter().map(Counted::address).collect::<Vec<_>>()).await;
+    let addresses: Vec<_> = proxies.iter().map(Proxy::address).collect();
+    let store = connect(&format!("{}/?try_timeout=1s", consul.url_via(&addresses, ""))).await;
+    let mut watch = store.watch(Scope::Prefix(key("p")));
+    assert!(matches!(told(&mut watch).await, Ok(Event::Snapshot(entries)) if entries.len() == 300));
+    let asked = |kind| ways[0].requests().get(kind).copied().unwrap_or(0);
+    // The first one is the watch's own beginning.
+    until("it is seen twice that somebody answers", PATIENCE, async || match asked("GET kv") {
+        3.. => Ok(()),
+        some => Err(format!("{some} reads")),
+    })
+    .await;
+    assert_eq!(asked("GET kv until changed"), 1, "{:?}", ways[0].requests());
+    proxies[0].freeze();
+    direct.put("p/second", "2").await.expect("it is put");
     assert!(matches!(event(&mut watch).await, Event::Put(entry) if entry.key == key("p/second")));
 }
 
