@@ -191,7 +191,7 @@ budgets! {
     #[cfg(feature = "embedded")]
     EMBEDDED: 13 19 24 55 319;
     #[cfg(feature = "consul")]
-    CONSUL: 36 41 43 111 744;
+    CONSUL: 31 38 39 94 244;
     #[cfg(feature = "etcd")]
     ETCD: 47 55 63 137 575;
     #[cfg(feature = "redis")]
