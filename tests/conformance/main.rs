@@ -10,7 +10,6 @@ mod etcd;
 mod hooks;
 mod narrow;
 #[path = "../kit/proxy.rs"]
-#[expect(clippy::expect_used, reason = "the kit fails by panicking")]
 #[allow(dead_code, reason = "only its cuts are needed here")]
 mod proxy;
 #[allow(dead_code, reason = "without the feature of a server there is none")]
