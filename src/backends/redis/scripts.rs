@@ -51,18 +51,19 @@ macro_rules! scripts {
 
 scripts! {
     LIST = "life" "lives" "covered" "list";
-    COMMIT = "life" "lives" "marks" "write" "commit";
-    DELETE_PREFIX = "life" "lives" "marks" "covered" "write" "delete_prefix";
-    GRANT = "life" "lives" "write" "bury" "grant";
-    RENEW = "life" "lives" "write" "bury" "renew";
-    REVOKE = "life" "lives" "write" "bury" "revoke";
-    ENTER = "life" "lives" "marks" "write" "places" "enter";
+    PUT = "life" "marks" "tell" "put";
+    COMMIT = "life" "lives" "marks" "tell" "write" "commit";
+    DELETE_PREFIX = "life" "lives" "marks" "covered" "tell" "write" "delete_prefix";
+    GRANT = "life" "lives" "tell" "write" "bury" "grant";
+    RENEW = "life" "lives" "tell" "write" "bury" "renew";
+    REVOKE = "life" "lives" "tell" "write" "bury" "revoke";
+    ENTER = "life" "lives" "marks" "tell" "write" "places" "enter";
     AHEAD = "life" "lives" "marks" "places" "ahead";
-    LEAVE = "life" "lives" "marks" "write" "leave";
+    LEAVE = "life" "lives" "marks" "tell" "write" "leave";
     /// Sees whether what this client saw stands there still.
     VERIFY = "verify" "life" "ok";
     /// Buries the dead, and says when to look again.
-    TICK = "life" "lives" "write" "bury" "tick";
+    TICK = "life" "lives" "tell" "write" "bury" "tick";
 }
 
 /// Tries what the others do, on a key of its own.

@@ -4,13 +4,21 @@ use redis::Value;
 
 use super::error::Fault;
 use super::reply::{bytes, entry, number, odd};
-use super::scripts::{COMMIT, DELETE_PREFIX};
+use super::scripts::{COMMIT, DELETE_PREFIX, PUT};
 use super::servers::{Kind, Servers};
 use super::{BACKEND, lost};
-use crate::kv::{Check, Entry, Fence, Key, Rejection, Result, SessionId, Txn, Version, Write};
+use crate::kv::{Check, Entry, Fence, Key, Put, Rejection, Result, SessionId, Txn, Version, Write};
 
-/// Commits, in one script.
+/// Commits, in one script; in two where one value is put that is not bound, over one that is.
 pub(super) async fn commit(servers: &Servers, txn: &Txn) -> Result<Write> {
+    if let Some(put) = plain(txn) {
+        let arguments = [put.key.as_str().as_bytes(), &put.value];
+        let reply = servers.call(Kind::Once, "commit", &PUT, &arguments).await?;
+        if reply.status == "applied" {
+            let applied = applied(txn, reply.state.revision, reply.rest);
+            return applied.map_err(|fault| fault.error.at(BACKEND, "commit"));
+        }
+    }
     let arguments = arguments(txn);
     let arguments: Vec<&[u8]> = arguments.iter().map(AsRef::as_ref).collect();
     let mut reply = servers.call(Kind::Once, "commit", &COMMIT, &arguments).await?;
@@ -21,6 +29,14 @@ pub(super) async fn commit(servers: &Servers, txn: &Txn) -> Result<Write> {
         (other, _) => Err(odd(other)),
     };
     read.map_err(|fault| fault.error.at(BACKEND, "commit"))
+}
+
+/// The put that is all there is to do, if it binds nothing.
+fn plain(txn: &Txn) -> Option<&Put> {
+    match (txn.checks(), txn.puts(), txn.deletes()) {
+        ([], [put], []) if put.session.is_none() => Some(put),
+        _ => None,
+    }
 }
 
 /// What the script is told, in its order.

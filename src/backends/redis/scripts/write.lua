@@ -1,7 +1,3 @@
-local function indexed(key)
-  return (string.gsub(key, '/', '\0'))
-end
-
 -- The queue that an entry is a place of, by its name: QUEUE/SESSION-TICKET, bound to that session.
 local function queue_of(key, session)
   local from = #key - #session - 33
@@ -11,15 +7,10 @@ local function queue_of(key, session)
   end
 end
 
--- The stream holds so many revisions, and fewer where one has more than that many bytes.
-local KEPT = 4096
-
 -- What is to be written at the revision, and whatever else it takes.
-local id, puts, made, bound, erased, gone, changes, others
+local puts, made, bound, erased, gone, changes, others
 local function step()
-  rev, stamp = string.format('%.0f', rev + 1), ARGV[3]
-  id = rev .. '-' .. stamp
-  state = id .. ' ' .. epoch
+  advance()
   puts, changes = { meta, state }, {}
   made, bound, erased, gone, others = nil, nil, nil, nil, nil
 end
@@ -51,9 +42,7 @@ local function publish(session)
   for nth = 1, #changes do
     bytes = bytes + #changes[nth]
   end
-  local most = bytes <= KEPT and '4096' or math.max(1, math.floor(KEPT * KEPT / bytes))
-  call('XADD', root .. 'w', 'MAXLEN', '~', most, id, unpack(changes))
-  call('PUBLISH', root .. 'w', cmsgpack.pack(id, unpack(changes)))
+  tell(bytes, unpack(changes))
 end
 
 local function unbind(key, session)
