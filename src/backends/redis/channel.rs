@@ -74,3 +74,44 @@ impl Channel {
 fn odd() -> RedisError {
     io::Error::new(io::ErrorKind::InvalidData, "this is not what a channel tells").into()
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+
+    use super::*;
+
+    /// A channel on which the server says this, and then is silent.
+    async fn told(text: &str) -> (Result<Channel, RedisError>, DuplexStream) {
+        let (ours, mut theirs) = duplex(4096);
+        theirs.write_all(text.as_bytes()).await.unwrap();
+        (Channel::open(Box::new(ours), "w").await, theirs)
+    }
+
+    const BEGIN: &str = "*3\r\n$9\r\nsubscribe\r\n$1\r\nw\r\n:1\r\n";
+
+    #[tokio::test]
+    async fn tells_what_is_published_and_that_it_is_there() {
+        let said = "*3\r\n$7\r\nmessage\r\n$1\r\nw\r\n$3\r\na\r\n\r\n*2\r\n$4\r\npong\r\n$0\r\n\r\n";
+        let (channel, mut theirs) = told(&format!("{BEGIN}{said}")).await;
+        let mut channel = channel.unwrap();
+        assert_eq!(channel.next().await.unwrap(), Said::Published(b"a\r\n".to_vec()));
+        assert_eq!(channel.next().await.unwrap(), Said::Pong);
+        channel.ping().await.unwrap();
+        let mut sent = vec![0; 43];
+        theirs.read_exact(&mut sent).await.unwrap();
+        assert_eq!(sent, b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nw\r\n*1\r\n$4\r\nPING\r\n");
+        drop(theirs);
+        assert!(channel.next().await.unwrap_err().is_io_error());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_channel_is_an_error() {
+        let (refused, _theirs) = told("-NOPERM no channel for you\r\n").await;
+        assert_eq!(refused.err().unwrap().code(), Some("NOPERM"));
+        for nonsense in ["+OK\r\n", "*0\r\n", "*2\r\n$7\r\nmessage\r\n:1\r\n"] {
+            let (channel, _theirs) = told(&format!("{BEGIN}{nonsense}")).await;
+            assert!(channel.unwrap().next().await.is_err(), "{nonsense:?}");
+        }
+    }
+}

@@ -140,10 +140,7 @@ impl Reader {
                         quiet = Instant::now() + QUIET;
                     }
                     // What was published before was told before.
-                    Said::Pong if asked.take().is_some_and(|revision| revision > self.last) => {
-                        return Err(odd("what was published was not told").error);
-                    }
-                    Said::Pong => {}
+                    Said::Pong => self.ensure(asked.take().unwrap_or_default()).await?,
                 },
                 () = sleep_until(quiet) => {
                     // An emptied store is quiet, too.
@@ -161,7 +158,19 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads what was published before we listened.
+    /// All up to this revision was published, and so should have been told.
+    async fn ensure(&mut self, revision: u64) -> Result<()> {
+        if self.last < revision {
+            self.catch_up().await?;
+        }
+        if self.last < revision {
+            self.fanout.resync();
+            self.last = revision;
+        }
+        Ok(())
+    }
+
+    /// Reads what was published and not heard.
     async fn catch_up(&mut self) -> Result<()> {
         loop {
             let after = format!("{}-{}", self.last, u64::MAX);

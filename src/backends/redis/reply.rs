@@ -123,3 +123,36 @@ pub(super) fn entries(value: Value) -> Result<Vec<Entry>, Fault> {
     }
     Ok(entries)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_is_stored_at_a_key() {
+        let key = Key::new("k").unwrap();
+        let read = |stored: &[u8]| entry(key.clone(), stored.to_vec());
+        let bound = read(b"7.a 9 8\n\n\0x").unwrap();
+        assert_eq!((bound.version.raw(), bound.fence.get(), &*bound.value), (9, 8, &b"\n\0x"[..]));
+        assert_eq!(bound.session.as_ref().map(SessionId::as_str), Some("7.a"));
+        let free = read(b"- 9 8\n").unwrap();
+        assert_eq!((free.session, free.value.len()), (None, 0));
+        let late = [&b"- 9 8"[..], &[b' '; HEAD], b"\n"].concat();
+        for bad in [&b""[..], b"- 9 8", b"- 9\n", b"- 9 x\n", b"\xff 9 8\n", &late] {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn reads_the_state_and_whose_life_a_session_is_of() {
+        let state = State::read("9-3 12").unwrap();
+        assert_eq!(state, State { epoch: 12, revision: 9, stamp: 3 });
+        for bad in ["", "9-3", "9 12", "9-3 x", "-3 12"] {
+            assert_eq!(State::read(bad), None, "{bad:?}");
+        }
+        assert!(state.bears("12.a"));
+        for other in ["1.a", "123.a", "12", "a.12"] {
+            assert!(!state.bears(other), "{other:?}");
+        }
+    }
+}

@@ -91,8 +91,17 @@ async fn operations(version: Version) {
         store.delete("p/a").await.expect("it is deleted");
         spent("a delete", 4, 2).await;
     }
-    // Whose it is must be seen first, unless its name says it.
+    // That nothing is bound there is seen first.
     let session = store.grant(TTL).await.expect("it grants").id;
+    let bound = Txn::new().put_bound(&a, "1", &session);
+    assert!(store.commit(bound).await.expect("it answers").is_applied());
+    for scripts in [2, 1] {
+        let before = counts(&redis).await;
+        assert!(store.put("p/a", "2").await.expect("it is put").session.is_none());
+        let spent = since(&redis, &before).await;
+        assert_eq!(of(&spent, "evalsha") + of(&spent, "eval"), scripts, "{spent:?}");
+    }
+    // Whose it is must be seen first, unless its name says it.
     let place = format!("p/{session}-x{}", "0".repeat(32));
     let bound = Txn::new().put_bound(&a, "1", &session).put_bound(&key(&place), "1", &session);
     assert!(store.commit(bound).await.expect("it answers").is_applied());
