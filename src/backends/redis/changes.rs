@@ -5,8 +5,8 @@ use std::time::Duration;
 use redis::Value;
 
 use super::error::Fault;
-use super::reply::{array, bytes, entry, key, numbered, odd, text};
-use crate::kv::Event;
+use super::reply::{array, bytes, entry, numbered, odd, text};
+use crate::kv::{Event, Key};
 
 /// All that happened at one revision.
 #[derive(Debug, PartialEq)]
@@ -28,15 +28,15 @@ pub(super) fn told(found: Value) -> Result<Vec<Told>, Fault> {
     array(entries)?.into_iter().map(streamed).collect()
 }
 
-/// Reads what a script published: strings in MessagePack, the first of which says at which revision it was.
+/// Reads what a script published: strings in `MessagePack`, the first of which says at which revision it was.
 pub(super) fn published(mut packed: &[u8]) -> Result<Told, Fault> {
     let id = unpacked(&mut packed).ok_or_else(|| odd("no revision"))?;
     let id = std::str::from_utf8(id).map_err(|_| odd("no revision"))?;
     let mut fields = Vec::with_capacity(2);
     while !packed.is_empty() {
-        fields.push(unpacked(&mut packed).ok_or_else(|| odd("half a change"))?.to_vec());
+        fields.push(unpacked(&mut packed).ok_or_else(|| odd("half a change"))?);
     }
-    change(id, fields)
+    change(id, fields.into_iter())
 }
 
 /// Takes the next string.
@@ -63,18 +63,17 @@ fn streamed(entry: Value) -> Result<Told, Fault> {
     let parts: Result<[Value; 2], _> = array(entry)?.try_into();
     let Ok([id, fields]) = parts else { return Err(odd("no entry of a stream")) };
     let fields = array(fields)?.into_iter().map(bytes).collect::<Result<Vec<_>, _>>()?;
-    change(&text(id)?, fields)
+    change(&text(id)?, fields.iter().map(Vec::as_slice))
 }
 
 /// Reads what happened at a revision: each key with what stands there now, or nothing if it was deleted; and what concerns no
 /// key, under none.
-fn change(id: &str, fields: Vec<Vec<u8>>) -> Result<Told, Fault> {
+fn change<'a>(id: &str, mut fields: impl Iterator<Item = &'a [u8]>) -> Result<Told, Fault> {
     let (revision, stamp) = numbered(id).ok_or_else(|| odd("no revision"))?;
     let mut told = Told { revision, stamp, epoch: None, events: Vec::new(), granted: None };
-    let mut fields = fields.into_iter();
     while let (Some(at), Some(stored)) = (fields.next(), fields.next()) {
         if at.is_empty() {
-            let said = std::str::from_utf8(&stored).ok().and_then(|text| text.split_once(' '));
+            let said = std::str::from_utf8(stored).ok().and_then(|text| text.split_once(' '));
             match said.and_then(|(what, number)| Some((what, number.parse().ok()?))) {
                 Some(("epoch", epoch)) => told.epoch = Some(epoch),
                 Some(("ttl", millis)) => told.granted = Some(Duration::from_millis(millis)),
@@ -82,7 +81,8 @@ fn change(id: &str, fields: Vec<Vec<u8>>) -> Result<Told, Fault> {
             }
             continue;
         }
-        let at = key(Value::BulkString(at))?;
+        let at =
+            std::str::from_utf8(at).ok().and_then(|at| Key::decode(at).ok()).ok_or_else(|| odd("no key"))?;
         told.events.push(if stored.is_empty() { Event::Delete(at) } else { Event::Put(entry(at, stored)?) });
     }
     Ok(told)

@@ -98,9 +98,10 @@ mod tests {
         assert_eq!(channel.next().await.unwrap(), Said::Published(b"a\r\n".to_vec()));
         assert_eq!(channel.next().await.unwrap(), Said::Pong);
         channel.ping().await.unwrap();
-        let mut sent = vec![0; 43];
+        let expected = b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nw\r\n*1\r\n$4\r\nPING\r\n";
+        let mut sent = vec![0; expected.len()];
         theirs.read_exact(&mut sent).await.unwrap();
-        assert_eq!(sent, b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nw\r\n*1\r\n$4\r\nPING\r\n");
+        assert_eq!(sent, expected);
         drop(theirs);
         assert!(channel.next().await.unwrap_err().is_io_error());
     }

@@ -7,7 +7,7 @@ use super::error::Fault;
 use super::reply::{State, array, bytes, entries, entry, odd, text};
 use super::scripts::LIST;
 use super::servers::{Kind, Servers};
-use crate::kv::{Entry, Key, Result, Scope};
+use crate::kv::{Entry, Key, Result, Scope, SessionId};
 
 /// What stands at a key, and at which revision that was. No script is needed, which costs the server ten times as much: one plain
 /// command tells at one moment the entry, the state of the store, and whether the session lives that it is bound to. Which
@@ -27,7 +27,7 @@ pub(super) async fn get(
             servers.verify(operation).await?;
             continue;
         };
-        let bound = found.as_ref().and_then(|entry| entry.session.as_ref()).map(|bound| bound.as_str());
+        let bound = found.as_ref().and_then(|entry| entry.session.as_ref()).map(SessionId::as_str);
         let found = match bound {
             None => found,
             // Nobody outlives the store's own life.
@@ -62,7 +62,7 @@ fn read(key: &Key, answer: Value) -> Result<(Option<State>, Option<Entry>, bool)
     let mut parts = array(answer)?.into_iter();
     let mut next = || parts.next().filter(|part| *part != Value::Nil);
     let state = next().map(text).transpose()?.and_then(|state| State::read(&state));
-    let found = next().map(|stored| entry(key.clone(), bytes(stored)?)).transpose()?;
+    let found = next().map(|stored| entry(key.clone(), &bytes(stored)?)).transpose()?;
     Ok((state, found, next().is_some()))
 }
 

@@ -101,7 +101,7 @@ pub(super) fn key(value: Value) -> Result<Key, Fault> {
 }
 
 /// Reads what is stored at a key: `SESSION VERSION FENCE`, a line break, and the value.
-pub(super) fn entry(key: Key, stored: Vec<u8>) -> Result<Entry, Fault> {
+pub(super) fn entry(key: Key, stored: &[u8]) -> Result<Entry, Fault> {
     let head = stored.iter().take(HEAD).position(|byte| *byte == b'\n').ok_or_else(|| odd("no entry"))?;
     let marks = std::str::from_utf8(&stored[..head]).ok().and_then(|head| {
         let mut parts = head.split(' ');
@@ -119,7 +119,7 @@ pub(super) fn entries(value: Value) -> Result<Vec<Entry>, Fault> {
     let mut entries = Vec::with_capacity(parts.len() / 2);
     while let Some(at) = parts.next() {
         let stored = parts.next().ok_or_else(|| odd("half an entry"))?;
-        entries.push(entry(key(at)?, bytes(stored)?)?);
+        entries.push(entry(key(at)?, &bytes(stored)?)?);
     }
     Ok(entries)
 }
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn reads_what_is_stored_at_a_key() {
         let key = Key::new("k").unwrap();
-        let read = |stored: &[u8]| entry(key.clone(), stored.to_vec());
+        let read = |stored: &[u8]| entry(key.clone(), stored);
         let bound = read(b"7.a 9 8\n\n\0x").unwrap();
         assert_eq!((bound.version.raw(), bound.fence.get(), &*bound.value), (9, 8, &b"\n\0x"[..]));
         assert_eq!(bound.session.as_ref().map(SessionId::as_str), Some("7.a"));
