@@ -195,7 +195,7 @@ budgets! {
     #[cfg(feature = "etcd")]
     ETCD: 47 55 63 137 575;
     #[cfg(feature = "redis")]
-    REDIS: 26 37 42 76 528;
+    REDIS: 14 20 38 54 423;
     #[cfg(feature = "zookeeper")]
     ZOOKEEPER: 25 42 55 140 3820;
 }

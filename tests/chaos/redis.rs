@@ -1,14 +1,12 @@
 //! Redis logs every effect of every script before it answers (`appendfsync always`), so the judge reads that log when all is
-//! over: the hashes that entries are, not the stream that our scripts tell of them.
-
-use std::collections::BTreeMap;
+//! over: the strings that entries are, not the stream that our scripts tell of them.
 
 use async_trait::async_trait;
 
 use crate::history::{Change, Historian, Stands};
 use crate::servers::redis::Redis;
 
-/// What the hashes of entries are called.
+/// What entries are called.
 const ENTRY: &str = "{quorate}:e:";
 
 #[async_trait(?Send)]
@@ -21,7 +19,7 @@ impl Historian for Redis {
         let log: Vec<_> = names.filter(|file| file.extension().is_some_and(|end| end == "aof")).collect();
         let [log] = &*log else { panic!("the log was rewritten: {log:?}") };
         let bytes = std::fs::read(log).expect("it is read");
-        commands(&bytes).iter().filter_map(|command| change(command)).collect()
+        commands(&bytes).iter().flat_map(|command| changes(command)).collect()
     }
 }
 
@@ -49,18 +47,21 @@ fn number(bytes: &mut &[u8], mark: u8) -> Option<usize> {
     Some(number)
 }
 
-/// What a command does to an entry: it is put with all its fields but its session at once, and deleted as a whole.
-fn change(command: &[String]) -> Option<Change> {
-    let (name, key) = (command.first()?, command.get(1)?.strip_prefix(ENTRY)?);
-    let now = match name.to_ascii_uppercase().as_str() {
-        "DEL" => None,
-        "HSET" => {
-            let fields: BTreeMap<_, _> = command[2..].chunks(2).map(|pair| (&*pair[0], &pair[1])).collect();
-            let value = (*fields.get("v")?).clone();
-            let fence = fields.get("c").and_then(|fence| fence.parse().ok()).expect("it has a fence");
-            Some(Stands { fence, value })
-        }
-        _ => return None,
-    };
-    Some(Change { key: key.to_owned(), now })
+/// What a command does to entries: scripts put them by `MSET`, each as its session, version and fence, a line break and the value.
+fn changes(command: &[String]) -> Vec<Change> {
+    let Some((name, words)) = command.split_first() else { return Vec::new() };
+    let entry = |key: &String| key.strip_prefix(ENTRY).map(str::to_owned);
+    let erased = |key| Some(Change { key: entry(key)?, now: None });
+    let put = |pair: &[String]| Some(Change { key: entry(&pair[0])?, now: Some(stands(&pair[1])) });
+    match name.to_ascii_uppercase().as_str() {
+        "DEL" | "UNLINK" => words.iter().filter_map(erased).collect(),
+        "MSET" => words.chunks(2).filter_map(put).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn stands(stored: &str) -> Stands {
+    let (head, value) = stored.split_once('\n').expect("an entry");
+    let fence = head.rsplit(' ').next().and_then(|fence| fence.parse().ok()).expect("it has a fence");
+    Stands { fence, value: value.to_owned() }
 }

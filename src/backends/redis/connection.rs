@@ -6,6 +6,7 @@ use std::time::Duration;
 use redis::{Cmd, ErrorKind as Kind, RedisError, Value};
 use tokio::task::JoinHandle;
 
+use super::channel::Channel;
 use super::error::{Fault, classify};
 use super::link::Link;
 use super::options::Credentials;
@@ -100,6 +101,12 @@ impl Connection {
         probed?;
         let info = info.ok().and_then(|info| redis::from_redis_value::<String>(info).ok());
         Ok(info.and_then(|info| version(&info)).map(Into::into))
+    }
+
+    /// Makes it one on which the server tells what is published as `name`.
+    pub(super) async fn listen(self, name: &str) -> Result<Channel, Fault> {
+        let opened = Channel::open(self.link.take_stream(), name).await;
+        opened.map_err(|error| classify(error, &self.address))
     }
 
     /// How many replicas have what was written here before, asked for so many and waited for so long.

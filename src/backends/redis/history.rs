@@ -12,7 +12,7 @@ use super::changes::Told;
 use super::connection::Connection;
 use super::error::{Cure, Fault, classify};
 use super::options::RedisOptions;
-use super::reply::Reply;
+use super::reply::{Reply, State};
 use super::scripts::{Script, VERIFY};
 use crate::kv::{Error, ErrorKind, Outcome, Random, Result};
 
@@ -21,15 +21,8 @@ pub(super) struct History {
     /// The key that all others lie beside.
     meta: String,
     random: Random,
-    known: Mutex<Known>,
-}
-
-/// Which life of the store we know, and the highest revision we have seen in it, with its stamp.
-#[derive(Clone, Debug, Default)]
-struct Known {
-    epoch: String,
-    highest: u64,
-    stamp: u64,
+    /// The highest revision that we have seen, and in which life of the store.
+    known: Mutex<Option<State>>,
 }
 
 impl History {
@@ -51,18 +44,14 @@ impl History {
         format!("{:032x}", self.random.nonce())
     }
 
-    /// The life of the store that we know, and the highest revision we have seen in it.
-    pub(super) fn seen(&self) -> (String, u64) {
-        let Known { epoch, highest, .. } = self.known().clone();
-        (epoch, highest)
+    /// The highest revision that we have seen, and in which life of the store.
+    pub(super) fn seen(&self) -> Option<State> {
+        *self.known()
     }
 
     /// Sees whether what we know stands on this server too; if not, whatever we ask it next is told so.
     pub(super) async fn verify(&self, connection: &Connection) -> Result<(), Fault> {
-        let Known { epoch, stamp, .. } = self.known().clone();
-        if epoch.is_empty() {
-            return Ok(());
-        }
+        let Some(State { stamp, .. }) = self.seen() else { return Ok(()) };
         let asked = self.run(connection, &VERIFY, &[stamp.to_string().as_bytes()]).await;
         asked.map(drop).map_err(|error| classify(error, &connection.address))
     }
@@ -74,8 +63,11 @@ impl History {
         script: &Script,
         arguments: &[&[u8]],
     ) -> Result<Value, RedisError> {
-        let Known { epoch, highest, .. } = self.known().clone();
-        let (highest, stamp) = (highest.to_string(), (self.random.nonce() >> 64).to_string());
+        let (epoch, highest) = match self.seen() {
+            Some(State { epoch, revision, .. }) => (epoch.to_string(), revision.to_string()),
+            None => (String::new(), "0".to_owned()),
+        };
+        let stamp = (self.random.nonce() >> 64).to_string();
         let mut all: Vec<&[u8]> = vec![epoch.as_bytes(), highest.as_bytes(), stamp.as_bytes()];
         all.extend(arguments);
         connection.run(script, &self.meta, &all).await
@@ -84,26 +76,41 @@ impl History {
     /// Takes an answer into account. One from another life of the store than that we knew is told, once.
     pub(super) fn learn(&self, value: Value) -> Result<Reply, Fault> {
         let reply = Reply::read(value)?;
-        let mut known = self.known();
-        // A late answer of a life that is over does not bring it back.
-        if known.highest <= reply.revision {
-            *known = Known { epoch: reply.epoch.clone(), highest: reply.revision, stamp: reply.stamp };
-        }
+        self.see(reply.state);
         if reply.status == "regressed" {
             return Err(Fault { error: regressed(), cure: Cure::None });
         }
         Ok(reply)
     }
 
+    /// Takes a plain command's answer into account, that was asked when we knew no more than `knew`. False where the scripts must
+    /// say what it means: the store was emptied, or is another than the one we knew, or behind it.
+    pub(super) fn trusts(&self, knew: Option<State>, state: Option<State>) -> bool {
+        let (Some(knew), Some(state)) = (knew, state) else { return false };
+        let same = knew.epoch == state.epoch && knew.revision <= state.revision;
+        if same {
+            self.see(state);
+        }
+        same
+    }
+
     /// Takes into account what the stream told of this life of the store.
-    pub(super) fn hear(&self, epoch: &str, told: &Told) {
+    pub(super) fn hear(&self, epoch: u64, told: &Told) {
         let mut known = self.known();
-        if known.epoch == epoch && known.highest < told.revision {
-            (known.highest, known.stamp) = (told.revision, told.stamp);
+        if known.is_some_and(|known| known.epoch == epoch && known.revision < told.revision) {
+            *known = Some(State { epoch, revision: told.revision, stamp: told.stamp });
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn see(&self, state: State) {
+        let mut known = self.known();
+        // A late answer of a life that is over does not bring it back.
+        if known.is_none_or(|known| known.revision <= state.revision) {
+            *known = Some(state);
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<State>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,7 @@
-//! The one read of the stream of changes that all watches of a store share.
+//! The one ear that all watches of a store share.
 //!
-//! One task owns it, on a connection of its own, as it waits there. It starts with the first watch and ends once nobody
+//! Scripts publish what they change, and write it to a stream. One task listens, on a connection of its own, and reads from the
+//! stream what it missed before; so a change costs no request, however many clients hear of it. The task starts with the first watch and ends once nobody
 //! watches, or with the runtime it runs on; then the next watch starts another. It also sees to it that those who die
 //! unheard are buried: nobody else may come by.
 
@@ -14,8 +15,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::BACKEND;
-use super::changes::{Told, told};
-use super::connection::Connection;
+use super::changes::{Told, published, told};
+use super::channel::Said;
 use super::error::{Fault, classify};
 use super::history::regressed;
 use super::reply::odd;
@@ -23,8 +24,8 @@ use super::scripts::TICK;
 use super::servers::{Kind, Servers};
 use crate::kv::{Error, ErrorKind, Fanout, Result};
 
-/// How long the server holds a read that finds nothing. Its answer then says that it is still there.
-const HELD: Duration = Duration::from_secs(2);
+/// After so long without a word we ask whether the server is still there, and whether we were told all.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// How many revisions one read brings at most.
 const AT_ONCE: usize = 256;
@@ -60,7 +61,8 @@ impl Hub {
         let runtime = Handle::try_current().map_err(|error| {
             Error::invalid("watches need a tokio runtime").because(error).at(BACKEND, "watch")
         })?;
-        let (epoch, last) = self.servers.history().seen();
+        let seen = self.servers.history().seen();
+        let (epoch, last) = seen.map_or((0, 0), |known| (known.epoch, known.revision));
         let reader = Reader {
             servers: Arc::clone(&self.servers),
             fanout: Arc::clone(&self.fanout),
@@ -88,7 +90,7 @@ struct Reader {
     fanout: Arc<Fanout>,
     task: Slot,
     /// The life of the store that `last` is of.
-    epoch: String,
+    epoch: u64,
     /// The revision that was told last.
     last: u64,
     /// When the next session may end.
@@ -101,7 +103,7 @@ impl Reader {
         loop {
             let mut served = false;
             let Err(error) = self.serve(&mut served).await else { return };
-            tracing::debug!(%error, "the stream of changes ended");
+            tracing::debug!(%error, "what is published is not heard any more");
             // What happens meanwhile stands in the stream, so only an outage that lasts is told, and once.
             failing &= !served;
             if !served && !std::mem::replace(&mut failing, true) {
@@ -114,58 +116,98 @@ impl Reader {
         }
     }
 
-    /// Reads until the connection breaks; `Ok` when nobody watches any more.
+    /// Listens until the connection breaks; `Ok` when nobody watches any more.
     async fn serve(&mut self, served: &mut bool) -> Result<()> {
-        let connection = self.servers.connect().await.map_err(|fault| fault.error)?;
+        let (mut channel, address) = self.servers.listen().await.map_err(|fault| fault.error)?;
+        self.catch_up().await?;
         self.tick().await?;
         *served = true;
-        let stream = self.servers.history().stream();
-        let within = HELD + self.servers.times().attempt;
+        let silent = || Fault::silent(&address, true).error;
+        let broken = |error| classify(error, &address).error;
+        let mut quiet = Instant::now() + QUIET;
+        // What the store had come to when we asked whether the connection is there still.
+        let mut asked = None;
         while !self.is_idle() {
-            let mut read = Box::pin(timeout(within, read(&connection, &stream, self.last)));
-            let found = loop {
-                tokio::select! {
-                    biased;
-                    found = &mut read => break found,
-                    () = sleep_until(self.due.unwrap_or_else(Instant::now)), if self.due.is_some() => self.tick().await?,
+            let due = self.due.unwrap_or(quiet);
+            tokio::select! {
+                biased;
+                () = sleep_until(due), if self.due.is_some() => {
+                    self.tick().await?;
+                },
+                said = channel.next() => match said.map_err(broken)? {
+                    Said::Published(change) => {
+                        self.tell(&published(&change).map_err(|fault| fault.error)?);
+                        quiet = Instant::now() + QUIET;
+                    }
+                    // What was published before was told before.
+                    Said::Pong => self.ensure(asked.take().unwrap_or_default()).await?,
+                },
+                () = sleep_until(quiet) => {
+                    // An emptied store is quiet, too.
+                    let revision = self.tick().await?;
+                    if asked.replace(revision).is_some() {
+                        return Err(silent());
+                    }
+                    let attempt = self.servers.times().attempt;
+                    let pinged = timeout(attempt, channel.ping()).await.map_err(|_| silent())?;
+                    pinged.map_err(|error| broken(error.into()))?;
+                    quiet = Instant::now() + attempt;
                 }
-            };
-            drop(read);
-            let found = found.unwrap_or_else(|_| Err(Fault::silent(&connection.address, true)));
-            match found.and_then(|found| found.map(told).transpose()).map_err(|fault| fault.error)? {
-                Some(told) => told.iter().for_each(|told| self.tell(told)),
-                // All is quiet. An emptied store is, too.
-                None => self.tick().await?,
             }
         }
         Ok(())
     }
 
-    /// Has the dead buried, and learns when to look again.
-    async fn tick(&mut self) -> Result<()> {
+    /// All up to this revision was published, and so should have been told.
+    async fn ensure(&mut self, revision: u64) -> Result<()> {
+        if self.last < revision {
+            self.catch_up().await?;
+        }
+        if self.last < revision {
+            self.fanout.resync();
+            self.last = revision;
+        }
+        Ok(())
+    }
+
+    /// Reads what was published and not heard.
+    async fn catch_up(&mut self) -> Result<()> {
+        loop {
+            let after = format!("{}-{}", self.last, u64::MAX);
+            let mut read = redis::cmd("XREAD");
+            read.arg("COUNT").arg(AT_ONCE).arg("STREAMS").arg(self.servers.history().stream()).arg(after);
+            match self.servers.query("watch", &read).await? {
+                Value::Nil => return Ok(()),
+                found => told(found).map_err(|fault| fault.error)?.iter().for_each(|told| self.tell(told)),
+            }
+        }
+    }
+
+    /// Has the dead buried, and learns when to look again. Gives the revision that the store has come to.
+    async fn tick(&mut self) -> Result<u64> {
         let ask = || self.servers.call(Kind::Repeatable, "watch", &TICK, &[]);
         let mut reply = match ask().await {
             Err(error) if error.kind() == ErrorKind::FenceRegression => ask().await?,
             answered => answered?,
         };
-        if reply.epoch != self.epoch {
-            self.begin(std::mem::take(&mut reply.epoch), reply.revision);
+        if reply.state.epoch != self.epoch {
+            self.begin(reply.state.epoch, reply.state.revision);
         }
-        self.due = match reply.take(0) {
+        self.due = match reply.next() {
             Some(Value::Int(millis)) => {
                 u64::try_from(millis).ok().map(|millis| Instant::now() + Duration::from_millis(millis))
             }
             _ => return Err(odd("no time").error),
         };
-        Ok(())
+        Ok(reply.state.revision)
     }
 
     fn tell(&mut self, told: &Told) {
         if told.revision <= self.last {
             return;
         }
-        if let Some(epoch) = told.epoch.as_ref().filter(|epoch| **epoch != self.epoch) {
-            return self.begin(epoch.clone(), told.revision);
+        if let Some(epoch) = told.epoch.filter(|epoch| *epoch != self.epoch) {
+            return self.begin(epoch, told.revision);
         }
         if told.revision != self.last + 1 {
             tracing::debug!(
@@ -176,7 +218,7 @@ impl Reader {
             self.fanout.resync();
         }
         self.last = told.revision;
-        self.servers.history().hear(&self.epoch, told);
+        self.servers.history().hear(self.epoch, told);
         for event in &told.events {
             self.fanout.publish(told.revision, event);
         }
@@ -187,7 +229,7 @@ impl Reader {
     }
 
     /// Another life of the store has begun.
-    fn begin(&mut self, epoch: String, revision: u64) {
+    fn begin(&mut self, epoch: u64, revision: u64) {
         self.fanout.fail(&regressed().at(BACKEND, "watch"));
         (self.epoch, self.last) = (epoch, revision);
     }
@@ -200,18 +242,6 @@ impl Reader {
             *task = None;
         }
         idle
-    }
-}
-
-/// What comes after a revision; waits for it for as long as the server holds the read.
-async fn read(connection: &Connection, stream: &str, last: u64) -> Result<Option<Value>, Fault> {
-    let mut command = redis::cmd("XREAD");
-    command.arg("COUNT").arg(AT_ONCE).arg("BLOCK").arg(u64::try_from(HELD.as_millis()).unwrap_or(u64::MAX));
-    command.arg("STREAMS").arg(stream).arg(format!("{last}-{}", u64::MAX));
-    match connection.query(&command).await {
-        Ok(Value::Nil) => Ok(None),
-        Ok(found) => Ok(Some(found)),
-        Err(error) => Err(classify(error, &connection.address)),
     }
 }
 

@@ -104,6 +104,12 @@ impl Link {
         lock(&self.line).over.is_some()
     }
 
+    /// Gives the stream away, for another use. Nobody awaits anything.
+    pub(super) fn take_stream(&self) -> Box<dyn Stream> {
+        self.end(&io::ErrorKind::NotConnected.into());
+        std::mem::replace(&mut lock(&self.io).stream, Box::new(tokio::io::empty()))
+    }
+
     fn enqueue(&self, request: &[u8]) -> Result<Asked<'_>, RedisError> {
         let slot = Arc::new(Slot::default());
         let mut line = lock(&self.line);

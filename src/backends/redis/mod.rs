@@ -1,6 +1,7 @@
 //! Redis, and what speaks its protocol.
 
 mod changes;
+mod channel;
 mod connection;
 mod error;
 mod find;
@@ -9,6 +10,7 @@ mod hub;
 mod link;
 mod options;
 mod queue;
+mod read;
 mod replies;
 mod reply;
 mod scripts;
@@ -45,8 +47,8 @@ const BACKEND: &str = "redis";
 /// # What it promises
 ///
 /// With **one server** that has a sane clock and keeps what it acknowledges (`appendonly yes`, `appendfsync always`): the
-/// whole contract, with fences that grow store-wide. Every operation is one script, which checks, writes and numbers in one
-/// step; a fence is the revision that an entry was made at, a version the one it was last written at.
+/// whole contract, with fences that grow store-wide. Every write is one script, which checks, writes and numbers in one
+/// step, and a get is one plain command; a fence is the revision that an entry was made at, a version the one it was last written at.
 /// [`Consistency::Local`] is no weaker, and no cheaper.
 ///
 /// With `appendfsync everysec` a crash of the machine loses the last second, and without persistence a restart loses
@@ -64,8 +66,8 @@ const BACKEND: &str = "redis";
 ///
 /// # How it talks
 ///
-/// Requests share one connection, and each has a deadline; all watches share one blocking read of a stream, which the
-/// scripts write, and which is resumed where it broke off. Nothing is polled, listed by `KEYS` or `SCAN`, or set by
+/// Requests share one connection, and each has a deadline; all watches share another, on which the server tells
+/// what the scripts publish; when that breaks, it is resumed from a stream that they write. Nothing is polled, listed by `KEYS` or `SCAN`, or set by
 /// `CONFIG`, and keyspace events are not needed. A connection lives on the runtime of whoever asks, so sessions with [a
 /// thread of their own](crate::kv::SessionOptions::own_thread) have their own connection.
 ///
@@ -116,12 +118,12 @@ impl Store for Redis {
     }
 
     async fn get(&self, key: &Key, _: Consistency) -> Result<Option<Entry>> {
-        let found = txn::get(&self.servers, "get", key).await;
+        let found = read::get(&self.servers, "get", key).await;
         found.map(|(_, entry)| entry).map_err(|error| error.on(key))
     }
 
     async fn list(&self, prefix: &Key, _: Consistency) -> Result<Vec<Entry>> {
-        let listed = txn::list(&self.servers, "list", prefix).await;
+        let listed = read::list(&self.servers, "list", prefix).await;
         listed.map(|(_, entries)| entries).map_err(|error| error.on(prefix))
     }
 

@@ -81,8 +81,8 @@ fn entered(
         return Err(lost(session));
     }
     let mut read = || {
-        let fence = Fence::new(number(reply.take(0).ok_or_else(|| odd("no fence"))?)?);
-        Ok((fence, places(reply.take(1))?))
+        let fence = Fence::new(number(reply.next().ok_or_else(|| odd("no fence"))?)?);
+        Ok((fence, places(reply.next())?))
     };
     let (fence, ahead) = read().map_err(|fault: Fault| fault.error.at(BACKEND, "enter"))?;
     let place = Place { queue: queue.clone(), key, fence, session: session.clone(), ticket: *ticket };
@@ -103,7 +103,7 @@ pub(super) async fn ahead(servers: &Servers, place: &Place, limit: usize) -> Res
     if reply.status == "gone" {
         return Ok(None);
     }
-    places(reply.take(0)).map(Some).map_err(|fault| fault.error.at(BACKEND, "ahead"))
+    places(reply.next()).map(Some).map_err(|fault| fault.error.at(BACKEND, "ahead"))
 }
 
 /// Removes a place, and says whether it stood.

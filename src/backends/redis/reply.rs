@@ -1,38 +1,62 @@
 //! What a script answers.
 
+use bytes::Bytes;
 use redis::Value;
 
 use super::error::{Cure, Fault};
 use crate::kv::{Entry, ErrorKind, Fence, Key, Outcome, SessionId, Version};
 
-/// The answer of a script: which life of the store it is of, at which revision and with which stamp, how it went, and what
-/// else it says.
-#[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) epoch: String,
+/// What stands before a value is shorter.
+const HEAD: usize = 128;
+
+/// Which life of the store it is, which revision was given last, and with which stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) epoch: u64,
     pub(super) revision: u64,
     pub(super) stamp: u64,
+}
+
+impl State {
+    /// Reads `REVISION-STAMP EPOCH`.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        let (id, epoch) = text.split_once(' ')?;
+        let (revision, stamp) = numbered(id)?;
+        Some(Self { epoch: epoch.parse().ok()?, revision, stamp })
+    }
+
+    /// Whether a session is of this life of the store.
+    pub(super) fn bears(&self, session: &str) -> bool {
+        session.split_once('.').is_some_and(|(epoch, _)| epoch.parse() == Ok(self.epoch))
+    }
+}
+
+/// Reads `REVISION-STAMP`.
+pub(super) fn numbered(id: &str) -> Option<(u64, u64)> {
+    let (revision, stamp) = id.split_once('-')?;
+    Some((revision.parse().ok()?, stamp.parse().ok()?))
+}
+
+/// The answer of a script: the state it left, how it went, and what else it says.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) state: State,
     pub(super) status: String,
-    pub(super) rest: Vec<Value>,
+    pub(super) rest: std::vec::IntoIter<Value>,
 }
 
 impl Reply {
     pub(super) fn read(value: Value) -> Result<Self, Fault> {
-        let Value::Array(parts) = value else { return Err(odd("no array")) };
-        let mut parts = parts.into_iter();
+        let mut parts = array(value)?.into_iter();
         let mut next = || parts.next().ok_or_else(|| odd("too short"));
-        let (epoch, revision, stamp) = (text(next()?)?, number(next()?)?, number(next()?)?);
+        let state = State::read(&text(next()?)?).ok_or_else(|| odd("no state"))?;
         let status = text(next()?)?;
-        Ok(Self { epoch, revision, stamp, status, rest: parts.collect() })
+        Ok(Self { state, status, rest: parts })
     }
 
-    /// The part after the status at this place.
-    pub(super) fn take(&mut self, at: usize) -> Option<Value> {
-        let part = self.rest.get_mut(at)?;
-        match std::mem::replace(part, Value::Nil) {
-            Value::Nil => None,
-            value => Some(value),
-        }
+    /// What it says next.
+    pub(super) fn next(&mut self) -> Option<Value> {
+        self.rest.next().filter(|value| *value != Value::Nil)
     }
 }
 
@@ -76,30 +100,59 @@ pub(super) fn key(value: Value) -> Result<Key, Fault> {
     Key::decode(&text(value)?).map_err(|_| odd("no key"))
 }
 
-/// Key, value, version, fence and session, as the scripts give them.
-pub(super) fn entry(value: Value) -> Result<Entry, Fault> {
-    let mut parts = array(value)?.into_iter();
-    next_entry(&mut parts)?.ok_or_else(|| odd("no entry"))
+/// Reads what is stored at a key: `SESSION VERSION FENCE`, a line break, and the value.
+pub(super) fn entry(key: Key, stored: &[u8]) -> Result<Entry, Fault> {
+    let head = stored.iter().take(HEAD).position(|byte| *byte == b'\n').ok_or_else(|| odd("no entry"))?;
+    let marks = std::str::from_utf8(&stored[..head]).ok().and_then(|head| {
+        let mut parts = head.split(' ');
+        let (session, version, fence) = (parts.next()?, parts.next()?, parts.next()?);
+        let session = (session != "-").then(|| SessionId::new(session));
+        Some((Version::new(version.parse::<u64>().ok()?.into()), Fence::new(fence.parse().ok()?), session))
+    });
+    let (version, fence, session) = marks.ok_or_else(|| odd("no entry"))?;
+    Ok(Entry::new(key, Bytes::copy_from_slice(&stored[head + 1..]), version, fence, session))
 }
 
-/// Any number of them in one row.
+/// Any number of keys, each with what is stored there.
 pub(super) fn entries(value: Value) -> Result<Vec<Entry>, Fault> {
     let mut parts = array(value)?.into_iter();
-    let mut entries = Vec::with_capacity(parts.len() / 5);
-    while let Some(entry) = next_entry(&mut parts)? {
-        entries.push(entry);
+    let mut entries = Vec::with_capacity(parts.len() / 2);
+    while let Some(at) = parts.next() {
+        let stored = parts.next().ok_or_else(|| odd("half an entry"))?;
+        entries.push(entry(key(at)?, &bytes(stored)?)?);
     }
     Ok(entries)
 }
 
-fn next_entry(parts: &mut impl Iterator<Item = Value>) -> Result<Option<Entry>, Fault> {
-    let Some(at) = parts.next() else { return Ok(None) };
-    let mut part = || parts.next().ok_or_else(|| odd("half an entry"));
-    let (at, value, version) = (key(at)?, bytes(part()?)?, number(part()?)?);
-    let (fence, session) = (number(part()?)?, text(part()?)?);
-    Ok(Some(Entry::new(at, value.into(), Version::new(version.into()), Fence::new(fence), bound(session))))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-pub(super) fn bound(session: String) -> Option<SessionId> {
-    (!session.is_empty()).then(|| SessionId::new(session))
+    #[test]
+    fn reads_what_is_stored_at_a_key() {
+        let key = Key::new("k").unwrap();
+        let read = |stored: &[u8]| entry(key.clone(), stored);
+        let bound = read(b"7.a 9 8\n\n\0x").unwrap();
+        assert_eq!((bound.version.raw(), bound.fence.get(), &*bound.value), (9, 8, &b"\n\0x"[..]));
+        assert_eq!(bound.session.as_ref().map(SessionId::as_str), Some("7.a"));
+        let free = read(b"- 9 8\n").unwrap();
+        assert_eq!((free.session, free.value.len()), (None, 0));
+        let late = [&b"- 9 8"[..], &[b' '; HEAD], b"\n"].concat();
+        for bad in [&b""[..], b"- 9 8", b"- 9\n", b"- 9 x\n", b"\xff 9 8\n", &late] {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn reads_the_state_and_whose_life_a_session_is_of() {
+        let state = State::read("9-3 12").unwrap();
+        assert_eq!(state, State { epoch: 12, revision: 9, stamp: 3 });
+        for bad in ["", "9-3", "9 12", "9-3 x", "-3 12"] {
+            assert_eq!(State::read(bad), None, "{bad:?}");
+        }
+        assert!(state.bears("12.a"));
+        for other in ["1.a", "123.a", "12", "a.12"] {
+            assert!(!state.bears(other), "{other:?}");
+        }
+    }
 }

@@ -42,7 +42,7 @@ macro_rules! scripts {
         $(#[$about])*
         pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
             Script::new(concat!(
-                include_str!("scripts/head.lua"),
+                include_str!("scripts/state.lua"),
                 $(include_str!(concat!("scripts/", $piece, ".lua"))),*
             ))
         });
@@ -50,20 +50,20 @@ macro_rules! scripts {
 }
 
 scripts! {
-    GET = "read" "get";
-    LIST = "covered" "list";
-    COMMIT = "read" "write" "commit";
-    DELETE_PREFIX = "covered" "write" "delete_prefix";
-    GRANT = "write" "bury" "grant";
-    RENEW = "write" "bury" "renew";
-    REVOKE = "write" "bury" "revoke";
-    ENTER = "write" "places" "enter";
-    AHEAD = "places" "ahead";
-    LEAVE = "write" "leave";
+    LIST = "life" "lives" "covered" "list";
+    PUT = "life" "marks" "tell" "put";
+    COMMIT = "life" "lives" "marks" "tell" "write" "commit";
+    DELETE_PREFIX = "life" "lives" "marks" "covered" "tell" "write" "delete_prefix";
+    GRANT = "life" "lives" "tell" "write" "bury" "grant";
+    RENEW = "life" "lives" "tell" "write" "bury" "renew";
+    REVOKE = "life" "lives" "tell" "write" "bury" "revoke";
+    ENTER = "life" "lives" "marks" "tell" "write" "places" "enter";
+    AHEAD = "life" "lives" "marks" "places" "ahead";
+    LEAVE = "life" "lives" "marks" "tell" "write" "leave";
     /// Sees whether what this client saw stands there still.
-    VERIFY = "verify";
+    VERIFY = "verify" "life" "ok";
     /// Buries the dead, and says when to look again.
-    TICK = "write" "bury" "tick";
+    TICK = "life" "lives" "tell" "write" "bury" "tick";
 }
 
 /// Tries what the others do, on a key of its own.

@@ -8,17 +8,19 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use redis::{Cmd, Value};
 use tokio::runtime::{Handle, Id};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::BACKEND;
+use super::channel::Channel;
 use super::connection::Connection;
 use super::error::{Cure, Fault, classify};
 use super::find::Finder;
 use super::history::History;
 use super::options::{RedisOptions, Replicas, Times};
 use super::reply::Reply;
-use super::scripts::{Script, TICK};
+use super::scripts::{Script, TICK, VERIFY};
 use crate::kv::{Error, ErrorKind, Outcome, Result};
 
 /// How many connections there may be at the same time, over all runtimes.
@@ -132,6 +134,18 @@ impl Servers {
         self.history.learn(value).map_err(|fault| fault.error.at(BACKEND, operation))
     }
 
+    /// Runs a plain command that reads, until it answers or the time is up.
+    pub(super) async fn query(&self, operation: &'static str, command: &Cmd) -> Result<Value> {
+        let ask = |connection: Arc<Connection>| async move { connection.query(command).await };
+        self.repeat(Kind::Repeatable, operation, Lane::Shared, &ask).await
+    }
+
+    /// Sees whether what we know stands there still; if not, says so.
+    pub(super) async fn verify(&self, operation: &'static str) -> Result<()> {
+        let stamp = self.history.seen().map_or(0, |known| known.stamp).to_string();
+        self.call(Kind::Repeatable, operation, &VERIFY, &[stamp.as_bytes()]).await.map(drop)
+    }
+
     /// The same on the lane of those who wait; says also how many replicas have what the script wrote.
     pub(super) async fn call_replicated(
         &self,
@@ -233,13 +247,18 @@ impl Servers {
         Ok((state.generation, opening))
     }
 
-    /// A connection for the caller alone, who may wait on it.
-    pub(super) async fn connect(&self) -> Result<Connection, Fault> {
+    /// A connection of its own for what the scripts publish, and where it leads.
+    pub(super) async fn listen(&self) -> Result<(Channel, String), Fault> {
         let dialled = dial(&self.finder, &self.history).await;
         if let Err(Fault { cure: cure @ Cure::Moved(_), .. }) = &dialled {
             self.finder.give_up(cure);
         }
-        dialled
+        let connection = dialled?;
+        let address = connection.address.clone();
+        let stream = self.history.stream();
+        let opening = timeout(self.times.attempt, connection.listen(&stream));
+        let channel = opening.await.unwrap_or_else(|_| Err(Fault::silent(&address, true)))?;
+        Ok((channel, address))
     }
 
     /// Lets what comes next connect anew, unless another request has seen to that.

@@ -12,7 +12,7 @@ use crate::kv::{Grant, Renewal, Result, SessionId};
 pub(super) async fn grant(servers: &Servers, ttl: Duration) -> Result<Grant> {
     let (nonce, millis) = (servers.history().nonce(), ttl.as_millis().to_string());
     let mut reply = servers.call(Kind::Once, "grant", &GRANT, &[nonce.as_bytes(), millis.as_bytes()]).await?;
-    let id = reply.take(0).ok_or_else(|| odd("no session")).and_then(text);
+    let id = reply.next().ok_or_else(|| odd("no session")).and_then(text);
     let id = id.map_err(|fault| fault.error.at(BACKEND, "grant"))?;
     Ok(Grant {
         id: SessionId::new(id),
@@ -26,7 +26,7 @@ pub(super) async fn renew(servers: &Servers, session: &SessionId) -> Result<Rene
         "lost" => Ok(Renewal::Lost),
         "void" => Err(regressed().at(BACKEND, "renew")),
         _ => {
-            let ttl = reply.take(0).ok_or_else(|| odd("no ttl")).and_then(number);
+            let ttl = reply.next().ok_or_else(|| odd("no ttl")).and_then(number);
             let ttl = ttl.map_err(|fault| fault.error.at(BACKEND, "renew"))?;
             Ok(Renewal::Renewed { ttl: Duration::from_millis(ttl) })
         }

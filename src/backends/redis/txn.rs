@@ -1,26 +1,42 @@
-//! Writes and reads of entries.
+//! Writes of entries.
 
 use redis::Value;
 
 use super::error::Fault;
-use super::reply::{entries, entry, number, odd};
-use super::scripts::{COMMIT, DELETE_PREFIX, GET, LIST};
+use super::reply::{bytes, entry, number, odd};
+use super::scripts::{COMMIT, DELETE_PREFIX, PUT};
 use super::servers::{Kind, Servers};
 use super::{BACKEND, lost};
-use crate::kv::{Check, Entry, Fence, Key, Rejection, Result, Scope, SessionId, Txn, Version, Write};
+use crate::kv::{Check, Entry, Fence, Key, Put, Rejection, Result, SessionId, Txn, Version, Write};
 
-/// Commits, in one script.
+/// Commits, in one script; in two where one value is put that is not bound, over one that is.
 pub(super) async fn commit(servers: &Servers, txn: &Txn) -> Result<Write> {
+    if let Some(put) = plain(txn) {
+        let arguments = [put.key.as_str().as_bytes(), &put.value];
+        let reply = servers.call(Kind::Once, "commit", &PUT, &arguments).await?;
+        if reply.status == "applied" {
+            let applied = applied(txn, reply.state.revision, reply.rest);
+            return applied.map_err(|fault| fault.error.at(BACKEND, "commit"));
+        }
+    }
     let arguments = arguments(txn);
     let arguments: Vec<&[u8]> = arguments.iter().map(AsRef::as_ref).collect();
     let mut reply = servers.call(Kind::Once, "commit", &COMMIT, &arguments).await?;
     let read = match (&*reply.status, txn.session()) {
         ("lost", Some(session)) => return Err(lost(session)),
-        ("applied", _) => applied(txn, reply.revision, std::mem::take(&mut reply.rest)),
-        ("rejected", _) => rejected(txn, reply.take(0), reply.take(1)),
+        ("applied", _) => applied(txn, reply.state.revision, reply.rest),
+        ("rejected", _) => rejected(txn, reply.next(), reply.next()),
         (other, _) => Err(odd(other)),
     };
     read.map_err(|fault| fault.error.at(BACKEND, "commit"))
+}
+
+/// The put that is all there is to do, if it binds nothing.
+fn plain(txn: &Txn) -> Option<&Put> {
+    match (txn.checks(), txn.puts(), txn.deletes()) {
+        ([], [put], []) if put.session.is_none() => Some(put),
+        _ => None,
+    }
 }
 
 /// What the script is told, in its order.
@@ -47,7 +63,7 @@ fn arguments(txn: &Txn) -> Vec<Vec<u8>> {
     all
 }
 
-fn applied(txn: &Txn, revision: u64, fences: Vec<Value>) -> Result<Write, Fault> {
+fn applied(txn: &Txn, revision: u64, fences: std::vec::IntoIter<Value>) -> Result<Write, Fault> {
     if fences.len() != txn.puts().len() {
         return Err(odd("not as many fences as puts"));
     }
@@ -62,44 +78,13 @@ fn rejected(txn: &Txn, nth: Option<Value>, found: Option<Value>) -> Result<Write
     let nth = nth.map(number).transpose()?.and_then(|nth| usize::try_from(nth).ok());
     let check = nth.and_then(|nth| txn.checks().get(nth.checked_sub(1)?));
     let key = check.ok_or_else(|| odd("no such check"))?.key().clone();
-    Ok(Write::Rejected(Rejection { key, found: found.map(entry).transpose()? }))
-}
-
-pub(super) async fn get(
-    servers: &Servers,
-    operation: &'static str,
-    key: &Key,
-) -> Result<(u64, Option<Entry>)> {
-    let mut reply = servers.call(Kind::Repeatable, operation, &GET, &[key.as_str().as_bytes()]).await?;
-    let found = reply.take(0).map(entry).transpose();
-    Ok((reply.revision, found.map_err(|fault| fault.error.at(BACKEND, operation))?))
-}
-
-/// What a prefix covers, in key order, and at which revision that was.
-pub(super) async fn list(
-    servers: &Servers,
-    operation: &'static str,
-    prefix: &Key,
-) -> Result<(u64, Vec<Entry>)> {
-    let mut reply = servers.call(Kind::Repeatable, operation, &LIST, &[prefix.as_str().as_bytes()]).await?;
-    let entries = reply.take(0).ok_or_else(|| odd("no list")).and_then(entries);
-    Ok((reply.revision, entries.map_err(|fault| fault.error.at(BACKEND, operation))?))
-}
-
-/// What a scope covers, in key order, and at which revision that was.
-pub(super) async fn covered(servers: &Servers, scope: &Scope) -> Result<(u64, Vec<Entry>)> {
-    match scope {
-        Scope::Key(key) => {
-            let (revision, found) = get(servers, "watch", key).await?;
-            Ok((revision, found.into_iter().collect()))
-        }
-        Scope::Prefix(prefix) => list(servers, "watch", prefix).await,
-    }
+    let found = found.map(|found| entry(key.clone(), &bytes(found)?)).transpose()?;
+    Ok(Write::Rejected(Rejection { key, found }))
 }
 
 pub(super) async fn delete_prefix(servers: &Servers, prefix: &Key) -> Result<u64> {
     let prefix = prefix.as_str().as_bytes();
     let mut reply = servers.call(Kind::Once, "delete_prefix", &DELETE_PREFIX, &[prefix]).await?;
-    let count = reply.take(0).ok_or_else(|| odd("no count")).and_then(number);
+    let count = reply.next().ok_or_else(|| odd("no count")).and_then(number);
     count.map_err(|fault| fault.error.at(BACKEND, "delete_prefix"))
 }

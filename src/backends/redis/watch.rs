@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hub::Hub;
+use super::read;
 use super::servers::Servers;
-use super::txn;
 use crate::kv::{ErrorKind, Event, Result, Scope, Signal, Subscription};
 
 /// How long a disturbed watch waits before it looks again.
@@ -77,7 +77,7 @@ impl Watching {
         if self.disturbed {
             tokio::time::sleep(PAUSE).await;
         }
-        let (revision, entries) = txn::covered(&self.servers, &self.scope).await?;
+        let (revision, entries) = read::covered(&self.servers, &self.scope).await?;
         if let Some(subscription) = &mut self.subscription {
             subscription.taken(revision);
         }

@@ -74,7 +74,8 @@ async fn refused(version: Version) {
 
 async fn limited(version: Version) {
     let redis = start(version).await;
-    for rules in ["~{quorate}* +@all -xadd", "~{other}* +@all"] {
+    for rules in ["~{quorate}* &{quorate}* +@all -xadd", "~{other}* &* +@all", "~{quorate}* &{other}* +@all"]
+    {
         let arguments = ["ACL", "SETUSER", "partly", "reset", "on", ">pw"];
         let arguments: Vec<_> = arguments.into_iter().chain(rules.split(' ')).collect();
         redis.cli(&arguments).await.expect("the default user may");

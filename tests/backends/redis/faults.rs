@@ -109,7 +109,9 @@ async fn void(version: Version) {
     let bound = |at: &str| Txn::new().put_bound(&key(at), "1", &session);
     let made = store.commit(bound("a")).await.expect("it is put").applied().expect("nothing is checked");
     // As if a copy had been taken when the session was there, and less had been written.
-    redis.cli(&["HSET", "{quorate}:meta", "rev", "1"]).await.expect("it is set");
+    let meta = redis.cli(&["GET", "{quorate}:meta"]).await.expect("it answers");
+    let (_, life) = meta.split_once('-').expect("a revision and what comes behind it");
+    redis.cli(&["SET", "{quorate}:meta", &format!("1-{life}")]).await.expect("it is set");
     let told = store.put("b", "1").await.expect_err("the store went back");
     assert_eq!((told.kind(), told.outcome()), (ErrorKind::FenceRegression, Outcome::NotApplied), "{told}");
     assert!(store.put("b", "2").await.expect("it was told once").fence > made[0].fence);

@@ -19,6 +19,7 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
     vec![
         trial(version, "a_broken_watch_is_resumed_where_it_was", resumed),
         trial(version, "a_watch_whose_history_was_dropped_begins_anew", trimmed),
+        trial(version, "what_was_published_in_vain_is_told", unheard),
         trial(version, "large_values_keep_the_stream_small", large),
         trial(version, "a_watch_begins_anew_on_a_wiped_store", wiped),
         trial(version, "all_watches_share_one_read", shared),
@@ -76,6 +77,29 @@ async fn trimmed(version: Version) {
     proxy.heal();
     let Event::Snapshot(entries) = event(&mut watch).await else { panic!("a change before a snapshot") };
     assert_eq!(entries.len(), 3);
+}
+
+/// As if the server had lost what it published: it stands, and in the stream or not even there.
+async fn unheard(version: Version) {
+    const WRITE: &str = "local rev, life = string.match(redis.call('GET', '{quorate}:meta'), '^(%d+)(.*)$')
+        rev = string.format('%.0f', rev + 1)
+        local stamp, entry = string.match(life, '^-(%d+)'), '- ' .. rev .. ' ' .. rev .. '\\n1'
+        redis.call('MSET', '{quorate}:meta', rev .. life, '{quorate}:e:p/' .. ARGV[1], entry)
+        redis.call('ZADD', '{quorate}:i', 0, 'p\\0' .. ARGV[1])
+        if ARGV[2] == 'told' then
+            redis.call('XADD', '{quorate}:w', rev .. '-' .. stamp, 'p/' .. ARGV[1], entry)
+        end";
+    let redis = start(version).await;
+    let (_proxy, store, mut watch) = watching(&redis).await;
+    redis.cli(&["EVAL", WRITE, "0", "streamed", "told"]).await.expect("it is written");
+    let event = told(&mut watch).await.expect("nothing is broken");
+    assert!(matches!(&event, Event::Put(entry) if entry.key == key("p/streamed")), "{event:?}");
+    redis.cli(&["EVAL", WRITE, "0", "silent", "untold"]).await.expect("it is written");
+    let event = told(&mut watch).await.expect("nothing is broken");
+    assert!(matches!(&event, Event::Snapshot(entries) if entries.len() == 3), "{event:?}");
+    store.put("p/next", "1").await.expect("it is put");
+    let event = told(&mut watch).await.expect("nothing is broken");
+    assert!(matches!(&event, Event::Put(entry) if entry.key == key("p/next")), "{event:?}");
 }
 
 async fn large(version: Version) {

@@ -7,25 +7,21 @@ local batch = 256
 
 -- Removes a batch of what a dead session leaves; whether that was all.
 local function bury(session)
-  local bound = root .. 'b:' .. session
-  if batch > 0 and call('EXISTS', bound) == 1 then
+  local left = root .. 'b:' .. session
+  if batch > 0 and call('EXISTS', left) == 1 then
     step()
-    local keys = call('SPOP', bound, batch)
+    local keys = call('SPOP', left, batch)
     batch = batch - #keys
-    local entries, members = {}, {}
-    for nth, key in ipairs(keys) do
-      entries[nth], members[nth] = root .. 'e:' .. key, indexed(key)
-      changes[2 * nth - 1], changes[2 * nth] = 'd', key
+    for _, key in ipairs(keys) do
+      erase(key)
       local queue = queue_of(key, session)
       if queue then
-        call('ZREM', queue, key)
+        also('ZREM', queue, key)
       end
     end
-    call('DEL', unpack(entries))
-    call('ZREM', root .. 'i', unpack(members))
     publish()
   end
-  if call('EXISTS', bound) == 1 then
+  if call('EXISTS', left) == 1 then
     return false
   end
   call('DEL', root .. 's:' .. session)

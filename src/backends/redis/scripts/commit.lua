@@ -1,55 +1,58 @@
 -- ARGV: session or '', how many checks, puts and deletes; checks (kind, key, number); puts (key, bound, value); deletes (key).
 local session = ARGV[4]
 if session ~= '' and not lives(session) then
-  return { epoch, rev, stamp, 'lost' }
+  return { state, 'lost' }
 end
--- What stands at a key before anything is written: version, fence, session.
+-- What stands at a key before anything is written: session, version, fence.
 local rows = {}
 local function row(key)
   local found = rows[key]
   if not found then
-    found = call('HMGET', root .. 'e:' .. key, 'm', 'c', 's')
+    found = { marks(key) }
     rows[key] = found
   end
-  return found
+  return found[1], found[2], found[3]
 end
 local from = 8
-for nth = 1, tonumber(ARGV[5]) do
+for nth = 1, ARGV[5] do
   local kind, key = ARGV[from], ARGV[from + 1]
-  local found = row(key)
-  local stands = found[1] and (not found[3] or lives(found[3]))
+  local owner, version, fence = row(key)
+  local stands = owner and (owner == '-' or lives(owner))
   local holds
   if kind == 'absent' then
     holds = not stands
   else
-    holds = stands and found[kind == 'version' and 1 or 2] == ARGV[from + 2]
+    holds = stands and (kind == 'version' and version or fence) == ARGV[from + 2]
   end
   if not holds then
-    return { epoch, rev, stamp, 'rejected', nth, read(key) }
+    return { state, 'rejected', nth, stands and call('GET', root .. 'e:' .. key) }
   end
   from = from + 3
 end
-local puts, deletes = tonumber(ARGV[6]), {}
-for nth = 1, tonumber(ARGV[7]) do
-  local key = ARGV[from + 3 * puts + nth - 1]
-  if row(key)[1] then
-    deletes[#deletes + 1] = key
+local count, first = tonumber(ARGV[6]), #ARGV - ARGV[7] + 1
+local deletes = {}
+for nth = first, #ARGV do
+  if row(ARGV[nth]) then
+    deletes[#deletes + 1] = ARGV[nth]
   end
 end
-local answer = { epoch, rev, stamp, 'applied' }
-if puts + #deletes == 0 then
-  return answer
+if count + #deletes == 0 then
+  return { state, 'applied' }
 end
 step()
-answer[2], answer[3] = rev, stamp
-for nth = 1, puts do
+local answer = { state, 'applied' }
+for nth = 1, count do
   local key = ARGV[from]
-  local found = row(key)
-  answer[4 + nth] = write(key, ARGV[from + 2], ARGV[from + 1] == '1' and session, found[2], found[3])
+  local owner, _, fence = row(key)
+  answer[2 + nth] = write(key, ARGV[from + 2], ARGV[from + 1] == '1' and session or '-', owner, fence)
   from = from + 3
 end
 for _, key in ipairs(deletes) do
-  erase(key, row(key)[3])
+  local owner = row(key)
+  if owner ~= '-' then
+    unbind(key, owner)
+  end
+  erase(key)
 end
-publish()
+publish(session)
 return answer

@@ -4,6 +4,6 @@ step()
 call('SET', root .. 's:' .. session, ttl, 'PX', ttl)
 due(session, tonumber(ttl))
 -- Those who watch learn when to look after it.
-changes = { 'g', ttl }
+changes = { '', 'ttl ' .. ttl }
 publish()
-return { epoch, rev, stamp, 'ok', session }
+return { state, 'ok', session }

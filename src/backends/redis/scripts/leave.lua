@@ -1,10 +1,13 @@
 -- ARGV: key of the place, its fence.
 local key = ARGV[4]
-local found = call('HMGET', root .. 'e:' .. key, 'c', 's')
-if found[1] ~= ARGV[5] or found[2] and not lives(found[2]) then
-  return { epoch, rev, stamp, 'gone' }
+local owner, _, fence = marks(key)
+if fence ~= ARGV[5] or owner ~= '-' and not lives(owner) then
+  return { state, 'gone' }
 end
 step()
-erase(key, found[2])
+if owner ~= '-' then
+  unbind(key, owner)
+end
+erase(key)
 publish()
-return { epoch, rev, stamp, 'ok' }
+return { state, 'ok' }

@@ -1,11 +1,14 @@
-local entries = {}
-for _, key in ipairs(covered(ARGV[4])) do
-  local found = call('HMGET', root .. 'e:' .. key, 'v', 'm', 'c', 's')
-  local session = found[4]
-  if found[2] and (not session or lives(session)) then
-    local last = #entries
-    entries[last + 1], entries[last + 2], entries[last + 3] = key, found[1], found[2]
-    entries[last + 4], entries[last + 5] = found[3], session or ''
+local keys, entries, last = covered(ARGV[4]), {}, 0
+for from = 1, #keys, 1000 do
+  local paths = {}
+  for nth = from, math.min(from + 999, #keys) do
+    paths[#paths + 1] = root .. 'e:' .. keys[nth]
+  end
+  for nth, entry in ipairs(call('MGET', unpack(paths))) do
+    if entry and (string.byte(entry) == 45 or lives(string.match(entry, '^%S+'))) then
+      entries[last + 1], entries[last + 2] = keys[from + nth - 1], entry
+      last = last + 2
+    end
   end
 end
-return { epoch, rev, stamp, 'ok', entries }
+return { state, 'ok', entries }

@@ -1,10 +1,10 @@
 -- Whether we may do what the other scripts do: one that was stopped half-way would leave half a write.
 local call, at = redis.call, string.sub(KEYS[1], 1, -5) .. 'probe:' .. ARGV[1]
 call('TIME')
-call('HSET', at, 'a', 1, 'b', 1)
-call('HDEL', at, 'b')
-call('HGET', at, 'a')
-call('HMGET', at, 'a', 'b')
+call('PUBLISH', at, 1)
+call('MSET', at, 1)
+call('MGET', at)
+call('GETRANGE', at, 0, 1)
 call('DEL', at)
 call('SET', at, 1, 'PX', 1000)
 call('PEXPIRE', at, 1000)

@@ -2,7 +2,7 @@ local session = ARGV[4]
 call('DEL', root .. 's:' .. session)
 alive[session] = false
 if bury(session) then
-  return { epoch, rev, stamp, 'ok' }
+  return { state, 'ok' }
 end
 call('ZADD', root .. 'd', 0, session)
-return { epoch, rev, stamp, 'more' }
+return { state, 'more' }

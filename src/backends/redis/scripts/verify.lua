@@ -3,8 +3,4 @@
 -- What the stream does not hold any more cannot be seen, and is believed.
 -- ARGV: the stamp of the highest revision that the caller has seen.
 local found = call('XRANGE', root .. 'w', ARGV[2], ARGV[2])[1]
-if found and found[1] ~= ARGV[2] .. '-' .. ARGV[4] then
-  begin()
-  return { epoch, rev, stamp, 'regressed' }
-end
-return { epoch, rev, stamp, 'ok' }
+lost = lost or found and found[1] ~= ARGV[2] .. '-' .. ARGV[4]

@@ -1,85 +1,91 @@
-local function indexed(key)
-  return (string.gsub(key, '/', '\0'))
-end
-
 -- The queue that an entry is a place of, by its name: QUEUE/SESSION-TICKET, bound to that session.
 local function queue_of(key, session)
-  local queue, owner, ticket = string.match(key, '^(.*)/([^/]*)%-([xs]%x+)$')
-  if queue and owner == session and #ticket == 33 then
-    return root .. 'q:' .. queue
+  local from = #key - #session - 33
+  if from > 2 and string.find(key, '/' .. session .. '-', from - 1, true) == from - 1
+    and string.find(key, '^[xs]%x+$', -33) then
+    return root .. 'q:' .. string.sub(key, 1, from - 2)
   end
 end
 
--- The stream holds so many revisions, and fewer if they are large.
-local KEPT, KEPT_BYTES = 4096, 16 * 1024 * 1024
-
--- A new revision comes before what is written at it: with no memory left this fails, and then nothing was written.
-local at
-local changes = {}
+-- What is to be written at the revision, and whatever else it takes.
+local puts, made, bound, erased, gone, changes, others
 local function step()
-  rev, stamp = rev + 1, ARGV[3]
-  at = string.format('%.0f', rev)
-  call('HSET', meta, 'rev', at, 'stamp', stamp)
+  advance()
+  puts, changes = { meta, state }, {}
+  made, bound, erased, gone, others = nil, nil, nil, nil, nil
 end
 
-local function publish()
-  local bytes = 0
-  for _, part in ipairs(changes) do
-    bytes = bytes + #part
+-- Does one thing more at the revision.
+local function also(...)
+  others = others or {}
+  others[#others + 1] = { ... }
+end
+
+-- Writes all of it, of which what was bound is bound to `session`, and tells of it. What takes memory comes first: with none left
+-- it fails, and then nothing was written.
+local function publish(session)
+  call('MSET', unpack(puts))
+  if made then
+    call('ZADD', root .. 'i', unpack(made))
   end
-  local most = bytes < KEPT_BYTES / KEPT and KEPT or math.max(1, math.floor(KEPT_BYTES / bytes))
-  call('XADD', root .. 'w', 'MAXLEN', '~', most, at .. '-' .. stamp, unpack(changes))
-  changes = {}
+  if bound then
+    call('SADD', root .. 'b:' .. session, unpack(bound))
+  end
+  if erased then
+    call('DEL', unpack(erased))
+    call('ZREM', root .. 'i', unpack(gone))
+  end
+  for _, other in ipairs(others or {}) do
+    call(unpack(other))
+  end
+  local bytes = 0
+  for nth = 1, #changes do
+    bytes = bytes + #changes[nth]
+  end
+  tell(bytes, unpack(changes))
 end
 
 local function unbind(key, session)
-  call('SREM', root .. 'b:' .. session, key)
+  also('SREM', root .. 'b:' .. session, key)
   local queue = queue_of(key, session)
   if queue then
-    call('ZREM', queue, key)
+    also('ZREM', queue, key)
   end
 end
 
-local function erase(key, session)
-  call('DEL', root .. 'e:' .. key)
-  call('ZREM', root .. 'i', indexed(key))
-  if session then
-    unbind(key, session)
-  end
+local function erase(key)
   local last = #changes
-  changes[last + 1], changes[last + 2] = 'd', key
+  changes[last + 1], changes[last + 2] = key, ''
+  erased, gone = erased or {}, gone or {}
+  last = #erased + 1
+  erased[last], gone[last] = root .. 'e:' .. key, indexed(key)
 end
 
--- Puts an entry at this revision, bound to `session` or, if that is false, to none; `fence` and `bound` are of the entry
--- that stands there, or stood there for one who is dead: it is made anew either way. Returns its fence.
-local function write(key, value, session, fence, bound)
-  local entry = root .. 'e:' .. key
+-- Puts an entry at this revision, bound to `session` or '-'; `before` and `fence` are of the entry that stands there, or stood
+-- there for one who is dead: it is made anew either way. Returns its fence.
+local function write(key, value, session, before, fence)
   if not fence then
-    call('ZADD', root .. 'i', 0, indexed(key))
+    made = made or {}
+    local last = #made
+    made[last + 1], made[last + 2] = '0', indexed(key)
   end
-  if fence and bound == session then
-    call('HSET', entry, 'v', value, 'm', at, 'c', fence)
-  else
-    fence = at
-    if bound then
-      unbind(key, bound)
+  if before ~= session then
+    fence = rev
+    if before and before ~= '-' then
+      unbind(key, before)
     end
-    if session then
-      call('HSET', entry, 'v', value, 'm', at, 'c', at, 's', session)
-      call('SADD', root .. 'b:' .. session, key)
+    if session ~= '-' then
+      bound = bound or {}
+      bound[#bound + 1] = key
       local queue = queue_of(key, session)
       if queue then
-        call('ZADD', queue, at, key)
-      end
-    else
-      call('HSET', entry, 'v', value, 'm', at, 'c', at)
-      if bound then
-        call('HDEL', entry, 's')
+        also('ZADD', queue, rev, key)
       end
     end
   end
-  local last = #changes
-  changes[last + 1], changes[last + 2], changes[last + 3], changes[last + 4] = 'p', key, 'c', fence
-  changes[last + 5], changes[last + 6], changes[last + 7], changes[last + 8] = 's', session or '', 'v', value
+  local entry, last = session .. ' ' .. rev .. ' ' .. fence .. '\n' .. value, #puts
+  puts[last + 1], puts[last + 2] = root .. 'e:' .. key, entry
+  last = #changes
+  changes[last + 1], changes[last + 2] = key, entry
   return fence
 end

@@ -281,7 +281,7 @@ impl Redis {
         // The default user may do everything and be nobody: with fewer rights, a restart would silently skip all that
         // scripts wrote, https://github.com/redis/redis/issues/14541.
         let users = format!(
-            "user default off +@all ~* &*\nuser {USER} on >{PASSWORD} ~{{quorate}}* +@all -@dangerous +info\n\
+            "user default off +@all ~* &*\nuser {USER} on >{PASSWORD} ~{{quorate}}* &{{quorate}}* +@all -@dangerous +info\n\
              user {ADMIN} on >{ADMIN_PASSWORD} ~* &* +@all\n"
         );
         std::fs::write(self.users(), users).expect("the users are written");

@@ -1,1 +1,0 @@
-return { epoch, rev, stamp, 'ok', read(ARGV[4]) }
