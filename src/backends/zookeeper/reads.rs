@@ -5,7 +5,7 @@ use std::future::ready;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use zookeeper_client::{Client, Error as Zk, Stat};
+use zookeeper_client::{Client, Error as Zk, MultiReadResult, Stat};
 
 use super::connection::{Kind, barrier};
 use super::ensemble::Ensemble;
@@ -48,6 +48,9 @@ impl Behind {
 
 /// How many nodes are asked for in one flight.
 const FLIGHT: usize = 1000;
+
+/// How many directories are asked for in one request, which has one answer for all of them and their values.
+const BATCH: usize = 50;
 
 /// What stands at a node; `None` where nothing does.
 pub(super) type Found = Option<(Vec<u8>, Stat)>;
@@ -129,9 +132,9 @@ async fn below(
                 let value = directory.value.filter(|_| key != prefix);
                 entries.extend(value.map(|(value, stat)| keys::entry(key.clone(), value.into(), &stat)));
                 let path = keys::directory(key);
-                for name in directory.names {
-                    match keys::decode(&keys::below(&path, &name)) {
-                        Some(Is::Entry(place)) if place != *key => places.push(place),
+                for name in directory.names.iter().filter(|name| *name != keys::VALUE) {
+                    match keys::decode(&keys::below(&path, name)) {
+                        Some(Is::Entry(place)) => places.push(place),
                         Some(Is::Directory(below)) if below.name() != RESERVED => next.push(below),
                         _ => {}
                     }
@@ -156,25 +159,48 @@ async fn directories(
         let paths: Vec<_> = keys.iter().map(keys::directory).collect();
         async move {
             let settled = behind.what(&client);
-            let asked: Vec<_> = paths
-                .iter()
-                .map(|path| {
-                    let value = keys::below(path, keys::VALUE);
-                    (client.get_children(path), client.get_data(&value))
-                })
-                .collect();
+            let mut flight = Vec::new();
+            for some in paths.chunks(BATCH) {
+                let mut reads = client.new_multi_reader();
+                for path in some {
+                    reads.add_get_children(path)?;
+                    reads.add_get_data(&keys::below(path, keys::VALUE))?;
+                }
+                flight.push(reads.commit());
+            }
             settled.await?;
-            let mut seen = Vec::with_capacity(asked.len());
-            for (names, value) in asked {
-                let names = match names.await {
-                    Ok((names, _)) => names,
-                    Err(Zk::NoNode) => Vec::new(),
-                    Err(error) => return Err(error),
-                };
-                seen.push(Directory { names, value: found(value.await)? });
+            let mut seen = Vec::with_capacity(paths.len());
+            for answers in flight {
+                let mut answers = answers.await?.into_iter();
+                while let Some((names, value)) = answers.next().zip(answers.next()) {
+                    seen.push(Directory { names: names_in(names)?, value: value_in(value)? });
+                }
             }
             Ok(seen)
         }
     });
     seen.await
+}
+
+fn names_in(answer: MultiReadResult) -> Result<Vec<String>, Zk> {
+    match answer {
+        MultiReadResult::Children { children } => Ok(children),
+        MultiReadResult::Error { err: Zk::NoNode } => Ok(Vec::new()),
+        other => Err(unexpected(other)),
+    }
+}
+
+fn value_in(answer: MultiReadResult) -> Result<Found, Zk> {
+    match answer {
+        MultiReadResult::Data { data, stat } => Ok(Some((data, stat))),
+        MultiReadResult::Error { err: Zk::NoNode } => Ok(None),
+        other => Err(unexpected(other)),
+    }
+}
+
+fn unexpected(answer: MultiReadResult) -> Zk {
+    match answer {
+        MultiReadResult::Error { err } => err,
+        _ => Zk::UnexpectedError("a read was answered by something else".to_owned()),
+    }
 }
