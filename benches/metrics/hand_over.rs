@@ -61,7 +61,7 @@ async fn waiters(arena: &Arena, scale: Scale, count: usize) -> Vec<Contestant> {
     let mutexes = mutexes.iter().cycle().take(count).cloned().collect();
     let queue = Queue { mutexes, held: None, waiting: JoinSet::new() };
     let mut all = vec![Contestant::new(Role::Quorate, "quorate", queue)];
-    all.extend(deletion(arena, scale).await);
+    all.extend(deletion(arena, scale.of(50), Duration::ZERO).await);
     all
 }
 
@@ -126,18 +126,20 @@ async fn terms(arena: &Arena, scale: Scale) -> Vec<Contestant> {
         there.checked_duration_since(began).expect("nobody leads before the other resigns")
     });
     let mut all = vec![Contestant::new(Role::Quorate, "quorate", ours)];
-    all.extend(deletion(arena, scale).await);
+    all.extend(deletion(arena, scale.of(20), SETTLED).await);
     all
 }
 
-/// What takes the least: a deletion by one client, the event at another, and one read.
-async fn deletion(arena: &Arena, scale: Scale) -> Option<Contestant> {
+/// What takes the least: a deletion by one client, the event at another, and one read. All are as idle before it as they
+/// are before what it is compared with.
+async fn deletion(arena: &Arena, times: usize, idle: Duration) -> Option<Contestant> {
     let floor: Arc<dyn Floor> = Arc::clone(&arena.floor);
     for key in ["floor-held", "floor-next"] {
         floor.put(key, VALUE).await;
     }
     let mut changes = floor.watch("floor-held").await?;
-    let by_hand = reported(scale.of(50), async move || {
+    let by_hand = reported(times, async move || {
+        sleep(idle).await;
         let told = async {
             changes.next().await;
             floor.get("floor-next").await

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::servers::{PATIENCE, listen, until};
+use crate::servers::{PATIENCE, Waiting, listen};
 
 /// A running proxy. Dropping it cuts what it carries.
 ///
@@ -163,9 +163,7 @@ async fn run(address: SocketAddr, server: SocketAddr, first: TcpListener, rules:
         if closed {
             listener = None;
         } else if listener.is_none() {
-            // A process that was being started when the door was closed may have the old socket for an instant more.
-            let again = async || TcpListener::bind(address).await.map_err(|error| error.to_string());
-            listener = Some(until("the proxy listens again", PATIENCE, again).await);
+            listener = Some(listen_again(address).await);
         }
         tokio::select! {
             biased;
@@ -177,6 +175,18 @@ async fn run(address: SocketAddr, server: SocketAddr, first: TcpListener, rules:
                 }
             }
         }
+    }
+}
+
+/// A process that was being started when the door was closed may have the old socket for an instant more.
+async fn listen_again(address: SocketAddr) -> TcpListener {
+    let mut waiting = Waiting::new("the proxy listens again", PATIENCE);
+    loop {
+        let bound = async { TcpListener::bind(address).await.map_err(|error| error.to_string()) };
+        if let Some(listener) = waiting.ask(bound).await {
+            return listener;
+        }
+        waiting.rest().await;
     }
 }
 
