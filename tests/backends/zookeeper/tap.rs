@@ -61,6 +61,7 @@ fn operation(code: i32) -> Option<&'static str> {
         15 => "create",
         18 => "unwatch",
         19 => "container",
+        22 => "reads",
         106 => "watch",
         -11 => "close",
         11 | 100 | 101 | 105 => return None,
