@@ -56,7 +56,7 @@ fn operation(code: i32) -> Option<&'static str> {
         3 => "exists",
         4 => "get",
         9 => "sync",
-        12 => "children",
+        8 | 12 => "children",
         14 => "multi",
         15 => "create",
         18 => "unwatch",
