@@ -5,20 +5,27 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 
-use super::books::Books;
+use super::books::{Batch, Books};
 use super::pause::Pause;
 use super::record::Desk;
 use super::watches::Watches;
 use crate::kv::session::Core;
 use crate::kv::{
     Consistency, Coordinator, Entry, Error, ErrorKind, Event, Key, Limits, LossReason, Outcome, Result,
-    Sessions, Store, Write, bad,
+    Sessions, Store, Txn, Write, bad,
 };
 
 /// How many events that wait already are taken note of before anything is done about them.
 const EVENTS_AT_ONCE: usize = 4096;
+
+/// How many commits are under way side by side, so that the next is made while the store applies the last.
+const COMMITS_ABREAST: usize = 3;
+
+/// How many are sent before anything else is looked at.
+const COMMITS_AT_ONCE: usize = 12;
 
 pub(super) struct Actor<S: Coordinator + ?Sized> {
     work: Work<S>,
@@ -213,9 +220,30 @@ impl<S: Coordinator + ?Sized> Work<S> {
         }
     }
 
+    /// Commits what is due, a few commits side by side. They have no key in common: none that is under way is due before
+    /// its commit is settled.
     async fn commit(&mut self, core: &Core) {
-        let Some(batch) = self.books.assemble(&self.limits, self.most) else { return };
-        match unless_lost(core, self.store.commit(batch.txn.clone())).await {
+        let mut under_way = FuturesUnordered::new();
+        let mut left = COMMITS_AT_ONCE;
+        loop {
+            while left > 0
+                && under_way.len() < COMMITS_ABREAST
+                && let Some((txn, batch)) = self.books.assemble(&self.limits, self.most)
+            {
+                left -= 1;
+                under_way.push(send(Arc::clone(&self.store), core, txn, batch));
+            }
+            let Some((batch, sent)) = under_way.next().await else { return };
+            if !matches!(sent, Some(Ok(Write::Applied(_)))) {
+                left = 0;
+            }
+            self.settle(core, batch, sent);
+        }
+    }
+
+    /// Takes note of what became of a commit; of nothing, if the session was lost meanwhile.
+    fn settle(&mut self, core: &Core, batch: Batch, sent: Option<Result<Write>>) {
+        match sent {
             None => {}
             Some(Ok(Write::Applied(entries))) => {
                 self.pause.reset();
@@ -245,6 +273,17 @@ impl<S: Coordinator + ?Sized> Work<S> {
             }
         }
     }
+}
+
+/// One commit, for as long as the session lives.
+async fn send<S: Store + ?Sized>(
+    store: Arc<S>,
+    core: &Core,
+    txn: Txn,
+    batch: Batch,
+) -> (Batch, Option<Result<Write>>) {
+    let sent = unless_lost(core, store.commit(txn)).await;
+    (batch, sent)
 }
 
 /// What stands at these keys of one service, and perhaps at others of it.

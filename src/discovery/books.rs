@@ -63,11 +63,8 @@ enum Step {
     Nothing,
 }
 
-/// One commit under way.
-pub(super) struct Batch {
-    pub(super) txn: Txn,
-    items: Vec<Item>,
-}
+/// What one commit under way is about.
+pub(super) struct Batch(Vec<Item>);
 
 struct Item {
     key: Key,
@@ -85,7 +82,7 @@ enum Expected {
 
 impl Batch {
     pub(super) fn len(&self) -> usize {
-        self.items.len()
+        self.0.len()
     }
 }
 
@@ -334,9 +331,9 @@ impl Books {
     }
 
     /// The next commit: at most `most` entries, within the limits.
-    pub(super) fn assemble(&mut self, limits: &Limits, most: usize) -> Option<Batch> {
+    pub(super) fn assemble(&mut self, limits: &Limits, most: usize) -> Option<(Txn, Batch)> {
         let session = self.session.clone()?;
-        let mut batch = Batch { txn: Txn::new(), items: Vec::new() };
+        let (mut txn, mut batch) = (Txn::new(), Batch(Vec::new()));
         let (mut ops, mut bytes) = (0, 0);
         while batch.len() < most {
             let Some(key) = self.agenda.commit.first().cloned() else { break };
@@ -358,11 +355,11 @@ impl Books {
             self.agenda.commit.remove(&key);
             let number = match step {
                 Step::Put(number, value) => {
-                    batch.txn = expected.check(batch.txn, &key).put_bound(&key, value, &session);
+                    txn = expected.check(txn, &key).put_bound(&key, value, &session);
                     Some(number)
                 }
                 Step::Delete(version) => {
-                    batch.txn = batch.txn.version(&key, version).delete(&key);
+                    txn = txn.version(&key, version).delete(&key);
                     None
                 }
                 Step::Look => {
@@ -377,15 +374,15 @@ impl Books {
             };
             ops += if expected == Expected::Anything { 1 } else { 2 };
             bytes += cost;
-            batch.items.push(Item { key, number, expected });
+            batch.0.push(Item { key, number, expected });
         }
-        (batch.len() > 0).then_some(batch)
+        (batch.len() > 0).then_some((txn, batch))
     }
 
     /// The commit took effect and made these entries.
     pub(super) fn applied(&mut self, batch: Batch, entries: Vec<Entry>) {
         let mut made = entries.into_iter();
-        for Item { key, number, .. } in batch.items {
+        for Item { key, number, .. } in batch.0 {
             let Some(number) = number else {
                 self.finish(&key);
                 continue;
@@ -403,7 +400,7 @@ impl Books {
 
     /// A check of the commit did not hold: what was found tells why, and the others go again.
     pub(super) fn rejected(&mut self, batch: Batch, rejection: &Rejection) {
-        for Item { key, expected, .. } in batch.items {
+        for Item { key, expected, .. } in batch.0 {
             if key != rejection.key {
                 self.agenda.commit.insert(key);
                 continue;
@@ -421,7 +418,7 @@ impl Books {
     /// The commit failed, perhaps only for now; perhaps it took effect, or will while the session lives.
     pub(super) fn failed(&mut self, batch: Batch, error: &Error) {
         let until = self.clock.now() + LATEST;
-        for Item { key, number, .. } in batch.items {
+        for Item { key, number, .. } in batch.0 {
             if error.outcome() == Outcome::NotApplied {
                 self.refused(&key, error);
             } else if let Some(tracked) = self.tracked.get_mut(&key) {
@@ -435,7 +432,7 @@ impl Books {
 
     /// Puts the entries of a commit that was too much at once back, to go in smaller ones.
     pub(super) fn put_back(&mut self, batch: Batch) {
-        self.agenda.commit.extend(batch.items.into_iter().map(|item| item.key));
+        self.agenda.commit.extend(batch.0.into_iter().map(|item| item.key));
     }
 
     /// A try for this key had no effect: a registration that was never put has failed, another goes on being wanted.

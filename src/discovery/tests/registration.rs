@@ -409,6 +409,7 @@ async fn ten_thousand_cost_one_session_one_task_and_few_commits() {
     let counts = &process.store.counts;
     let least = MANY.div_ceil(process.store.limits().max_txn_ops as u64);
     assert_eq!(counts.commits.load(Ordering::Relaxed), least);
+    assert_eq!(counts.most_abreast.load(Ordering::Relaxed), 3, "the next is made while the last is applied");
     assert_eq!(counts.grants.load(Ordering::Relaxed), 1);
     assert_eq!(runtime.metrics().num_alive_tasks() - idle_tasks, 2, "the session's and the registrar's");
     assert_eq!(everything(&process.store).await.len() as u64, MANY);

@@ -1,5 +1,6 @@
 //! The memory store with real await points, counters and a few switches for trouble.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub(super) struct Counts {
     pub(super) commits: AtomicU64,
     pub(super) puts: AtomicU64,
     pub(super) reads: AtomicU64,
+    /// The most commits that were under way at once.
+    pub(super) most_abreast: AtomicU64,
 }
 
 /// Yields before and after every request, so that each can be dropped before, between and after.
@@ -49,6 +52,8 @@ pub(super) struct Wrapped {
     pub(super) forbidden: Arc<Mutex<Option<&'static str>>>,
     /// Revoking a session does nothing.
     pub(super) keeps_sessions: Arc<AtomicBool>,
+    /// What each commit under way writes.
+    under_way: Arc<Mutex<Vec<BTreeSet<Key>>>>,
 }
 
 impl Wrapped {
@@ -59,7 +64,19 @@ impl Wrapped {
             troubles: Arc::default(),
             forbidden: Arc::default(),
             keeps_sessions: Arc::default(),
+            under_way: Arc::default(),
         }
+    }
+
+    /// Notes a commit until what is returned is dropped. No client may write a key twice at once: which write would be
+    /// the last is anybody's guess.
+    fn commits(&self, txn: &Txn) -> UnderWay {
+        let keys: BTreeSet<_> = txn.puts().iter().map(|put| &put.key).chain(txn.deletes()).cloned().collect();
+        let mut under_way = self.under_way.lock().unwrap();
+        assert!(under_way.iter().all(|other| other.is_disjoint(&keys)), "a key is written twice at once");
+        under_way.push(keys.clone());
+        self.counts.most_abreast.fetch_max(under_way.len() as u64, Ordering::Relaxed);
+        UnderWay { keys, all: Arc::clone(&self.under_way) }
     }
 
     /// Another client of the same data.
@@ -78,6 +95,18 @@ impl Wrapped {
         }
         let forbidden = (*self.forbidden.lock().unwrap())?;
         txn.puts().iter().any(|put| put.key.name() == forbidden).then_some(Trouble::Forbidden(forbidden))
+    }
+}
+
+/// A commit, until it was answered or dropped.
+struct UnderWay {
+    keys: BTreeSet<Key>,
+    all: Arc<Mutex<Vec<BTreeSet<Key>>>>,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.all.lock().unwrap().retain(|other| *other != self.keys);
     }
 }
 
@@ -109,6 +138,7 @@ impl Store for Wrapped {
 
     async fn commit(&self, txn: Txn) -> Result<Write> {
         count(&self.counts.commits);
+        let _under_way = self.commits(&txn);
         self.counts.puts.fetch_add(txn.puts().len() as u64, Ordering::Relaxed);
         let lost = |outcome| Err(Error::new(ErrorKind::Unavailable, outcome, "provoked"));
         yield_now().await;
