@@ -48,6 +48,8 @@ impl Together {
                 (flight, 0)
             })
         });
+        // Whoever else is about to read has joined by then. Each waits for himself: a flight sets off when the first looks.
+        yield_now().await;
         flight.await?.get(seat).cloned().unwrap_or_else(|| Err(unexpected()))
     }
 }
@@ -70,8 +72,6 @@ fn set_off(client: Arc<Client>, behind: Behind, node: String) -> (Shared<Flight>
     let nodes: Nodes = Arc::new(Mutex::new(Some(vec![node])));
     let aboard = Arc::clone(&nodes);
     let flight = async move {
-        // Whoever else is about to read has joined by then.
-        yield_now().await;
         let nodes = with(&aboard, Option::take).unwrap_or_default();
         let settled = behind.what(&client);
         if let [node] = &*nodes {

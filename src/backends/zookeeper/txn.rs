@@ -75,8 +75,8 @@ async fn send(store: &Store, via: &Via<'_>, plan: &mut Plan) -> Result<Sent> {
     let (plan, acls) = (&*plan, store.ensemble.settled.acls());
     let sent = via.call(Kind::Once, "commit", |client: Arc<Client>| async move {
         match write(&client, acls, plan, How::Together).await? {
-            // It would have been had all been made that is missing.
-            (Sent::Refused(_, Zk::NoNode), true) => Ok(write(&client, acls, plan, How::OneByOne).await?.0),
+            // It might have been applied, had all been made that is missing.
+            (_, true) => Ok(write(&client, acls, plan, How::OneByOne).await?.0),
             (sent, _) => Ok(sent),
         }
     });
@@ -87,7 +87,7 @@ async fn send(store: &Store, via: &Via<'_>, plan: &mut Plan) -> Result<Sent> {
     Ok(sent)
 }
 
-/// Sends it all, and says whether something was not made that might have been.
+/// Sends it all, and says whether it was refused for something that was not made and might be one by one.
 async fn write(client: &Client, acls: Acls<'static>, plan: &Plan, how: How) -> Result<(Sent, bool), Zk> {
     let mut writer = plan.writer(client, acls)?;
     let making = make(client, acls, &plan.makes, how)?;
@@ -95,9 +95,13 @@ async fn write(client: &Client, acls: Acls<'static>, plan: &Plan, how: How) -> R
     let missing = made(making).await;
     match (written.await, missing) {
         (Ok(results), _) => Ok((Sent::Applied(results), false)),
+        (Err(MultiWriteError::OperationFailed { index, source: Zk::NoNode }), Ok(missing))
+            if missing.refused =>
+        {
+            Ok((Sent::Refused(index, Zk::NoNode), true))
+        }
         (Err(MultiWriteError::OperationFailed { index, source }), Ok(missing)) => {
-            let refused = missing.refused;
-            Ok((Sent::Refused(index, missing.explain(source)), refused))
+            Ok((Sent::Refused(index, missing.explain(source)), false))
         }
         (Err(MultiWriteError::OperationFailed { index, source }), Err(_)) => {
             Ok((Sent::Refused(index, source), false))
