@@ -82,7 +82,8 @@ impl Arena {
             "etcd" => {
                 use crate::servers::etcd::Version;
                 let (cluster, address) = serve(Options::new(Version::usual())).await;
-                let floor = crate::floor::etcd::Etcd::connect(address).await;
+                let floor = Arc::new(crate::floor::etcd::Etcd::connect(address).await);
+                let alike = Arc::new(crate::floor::etcd_alike::Alike::of(&floor));
                 let cluster = Rc::new(cluster);
                 let etcdctl = {
                     let cluster = Rc::clone(&cluster);
@@ -92,9 +93,9 @@ impl Arena {
                         command
                     }
                 };
-                let arena = Self::served("etcd", cluster, Arc::new(floor)).await;
+                let arena = Self::served("etcd", cluster, floor).await;
                 let tools = crate::servers::unpacked(&format!("etcd-{}", Version::usual().name()));
-                Self { command: Some(("etcdctl lock", Rc::new(etcdctl))), tools, ..arena }
+                Self { command: Some(("etcdctl lock", Rc::new(etcdctl))), tools, alike: Some(alike), ..arena }
             }
             #[cfg(feature = "consul")]
             "consul" => {

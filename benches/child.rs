@@ -4,7 +4,7 @@
 use std::io::{BufRead as _, stdin};
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use quorate::Client;
 use quorate::discovery::Instance;
 use quorate::kv::Key;
@@ -14,6 +14,10 @@ use tokio::time::{Instant, sleep};
 /// How long each holder keeps the lock, so that the other waits for it by then.
 const HELD: Duration = Duration::from_millis(3);
 
+/// How many are registered at once where it is about what they weigh, and not about how fast they come: what each needs
+/// while it waits is needed no more once it stands.
+const FEW: usize = 256;
+
 /// Does `what` at the store behind `url`.
 pub(crate) async fn run(arguments: &[String]) {
     let [what, url, namespace, count] = arguments else { panic!("WHAT URL NAMESPACE COUNT: {arguments:?}") };
@@ -22,7 +26,8 @@ pub(crate) async fn run(arguments: &[String]) {
     let count = count.parse().expect("a number");
     match &**what {
         "hold" => hold(&client, count).await,
-        "register" => register(&client, count).await,
+        "register" => register(&client, count, count).await,
+        "weigh" => register(&client, count, FEW).await,
         _ => panic!("there is no {what}"),
     }
     client.close().await;
@@ -46,16 +51,16 @@ fn nanoseconds() -> i64 {
     now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
-/// Registers so many, and prints how long that took and what they weigh. With each line of input, it then prints what
-/// processor time has been used so far.
+/// Registers so many, and as many at once as `abreast` says, and prints how long that took and what they weigh. With each
+/// line of input, it then prints what processor time has been used so far.
 #[expect(clippy::cast_precision_loss, reason = "there are not that many")]
-async fn register(client: &Client, count: usize) {
+async fn register(client: &Client, count: usize, abreast: usize) {
     let instance = |nth: usize| Instance::new("crowd", format!("member-{nth:05}"), "10.0.0.1:8080");
     // The session is opened, and whatever is made once.
     let first = client.register(instance(count)).await.expect("it is registered");
     let (began, resident) = (Instant::now(), memory());
-    let all = try_join_all((0..count).map(|nth| client.register(instance(nth)))).await;
-    let all = all.expect("they are registered");
+    let all = stream::iter(0..count).map(|nth| client.register(instance(nth))).buffered(abreast);
+    let all: Vec<_> = all.try_collect().await.expect("they are registered");
     let took = began.elapsed().as_secs_f64() * 1e3;
     let each = memory().saturating_sub(resident) as f64 / count as f64;
     println!("quorate - register-{count} {took} ms\nquorate - memory-{count} {each} KiB");

@@ -17,10 +17,10 @@ const OPERATIONS: usize = 128;
 
 pub(crate) struct Etcd {
     address: SocketAddr,
-    client: Client,
+    pub(super) client: Client,
     watcher: Client,
     /// What locks hang on.
-    lease: i64,
+    pub(super) lease: i64,
 }
 
 impl Etcd {
@@ -31,7 +31,7 @@ impl Etcd {
         Self { address, client, watcher, lease }
     }
 
-    async fn commit(&self, txn: Txn) -> etcd_client::TxnResponse {
+    pub(super) async fn commit(&self, txn: Txn) -> etcd_client::TxnResponse {
         let answer = self.client.kv_client().txn(txn).await.expect("it answers");
         assert!(answer.succeeded(), "nobody else writes");
         answer

@@ -11,6 +11,8 @@ pub(crate) mod consul;
 pub(crate) mod consul_alike;
 #[cfg(feature = "etcd")]
 pub(crate) mod etcd;
+#[cfg(feature = "etcd")]
+pub(crate) mod etcd_alike;
 #[cfg(feature = "embedded")]
 pub(crate) mod file;
 #[cfg(feature = "redis")]

@@ -55,7 +55,7 @@ pub(super) fn metrics() -> Vec<Metric> {
 
 /// By a process of its own, against raw writes in batches.
 fn register(arena: &Arena, metric: &'static str, count: usize) -> Vec<Contestant> {
-    let ours = Program { command: child(arena, count), metric, unit: "ms", operations: 1 };
+    let ours = Program { command: child(arena, "register", count), metric, unit: "ms", operations: 1 };
     let by_hand = Batches { floor: Arc::clone(&arena.floor), count };
     vec![
         Contestant::new(Role::Quorate, "quorate", ours),
@@ -64,14 +64,15 @@ fn register(arena: &Arena, metric: &'static str, count: usize) -> Vec<Contestant
 }
 
 fn memory(arena: &Arena) -> Vec<Contestant> {
-    let ours = Program { command: child(arena, MANY), metric: "memory-10000", unit: "KiB", operations: 1 };
+    let ours =
+        Program { command: child(arena, "weigh", MANY), metric: "memory-10000", unit: "KiB", operations: 1 };
     vec![Contestant::new(Role::Quorate, "quorate", ours)]
 }
 
 /// This program, registering so many in a namespace of its own.
-fn child(arena: &Arena, count: usize) -> impl FnMut() -> Command + use<> {
+fn child(arena: &Arena, what: &'static str, count: usize) -> impl FnMut() -> Command + use<> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let child = arena.child("register", count);
+    let child = arena.child(what, count);
     // What the one before has registered may not be gone yet.
     move || child(&format!("crowd{}", NEXT.fetch_add(1, Ordering::Relaxed)))
 }
@@ -94,7 +95,7 @@ impl Work for Batches {
 /// What it costs to keep them, for half a minute: processor time of the client, and requests a second.
 fn keep(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     let seconds = scale.of(30);
-    let ours = Keep { command: Box::new(child(arena, MANY)), seconds, running: None };
+    let ours = Keep { command: Box::new(child(arena, "weigh", MANY)), seconds, running: None };
     vec![Contestant::new(Role::Quorate, "quorate", ours)]
 }
 

@@ -174,7 +174,8 @@ impl Instance {
             let why = "the instance cannot be written as JSON";
             Error::new(ErrorKind::Internal, Outcome::NotApplied, why).on(&key).because(error)
         })?;
-        let value = Bytes::from(json);
+        // Kept for as long as it is registered, and so without room to grow.
+        let value = Bytes::from(json.into_boxed_slice());
         Txn::new().put(&key, value.clone()).validate(limits)?;
         Ok((key, value))
     }

@@ -51,11 +51,11 @@ impl Key {
         if trimmed.contains('\0') {
             return Err(Error::invalid(format!("key {text:?} contains a NUL")));
         }
-        if !trimmed.is_empty() && trimmed.split('/').any(str::is_empty) {
-            return Err(Error::invalid(format!("key {text:?} contains an empty segment")));
-        }
         // "//" is one leading and one trailing slash around nothing, or an empty segment; it is the latter.
-        if trimmed.is_empty() && text.len() > 1 {
+        let is_root = trimmed.is_empty() && text.len() <= 1;
+        if !is_root && (trimmed.is_empty() || trimmed.starts_with('/') || trimmed.ends_with('/'))
+            || trimmed.as_bytes().windows(2).any(|pair| pair == b"//")
+        {
             return Err(Error::invalid(format!("key {text:?} contains an empty segment")));
         }
         Ok(Self(trimmed.into()))
@@ -90,7 +90,11 @@ impl Key {
         match (self.is_root(), other.is_root()) {
             (true, _) => Ok(other.clone()),
             (_, true) => Ok(self.clone()),
-            _ => Self::decode(&format!("{self}/{other}")),
+            _ => {
+                let mut text = String::with_capacity(self.0.len() + 1 + other.0.len());
+                text.extend([&self.0, "/", &other.0]);
+                Ok(Self(text.into()))
+            }
         }
     }
 

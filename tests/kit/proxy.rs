@@ -67,7 +67,7 @@ enum Fate {
 impl Proxy {
     /// A proxy to `server` at an address of its own.
     pub(crate) async fn to(server: SocketAddr) -> Self {
-        let (listener, address) = listen();
+        let (listener, address) = listen().await;
         let rules = Arc::new(watch::Sender::new(Rules::default()));
         let task = tokio::spawn(run(address, server, listener, Arc::clone(&rules)));
         Self { address, rules, _task: AbortOnDropHandle::new(task) }

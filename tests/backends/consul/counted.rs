@@ -29,7 +29,7 @@ struct Notes {
 
 impl Counted {
     pub(super) async fn to(server: SocketAddr) -> Self {
-        let (listener, address) = listen();
+        let (listener, address) = listen().await;
         let notes = Arc::new(Mutex::default());
         let task = tokio::spawn(serve(listener, server, Arc::clone(&notes)));
         Self { address, notes, _task: AbortOnDropHandle::new(task) }

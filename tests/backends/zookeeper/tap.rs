@@ -71,7 +71,7 @@ fn operation(code: i32) -> Option<&'static str> {
 
 impl Tap {
     pub(super) async fn to(server: SocketAddr) -> Self {
-        let (listener, address) = listen();
+        let (listener, address) = listen().await;
         let (seen, held) = (Arc::<Mutex<Seen>>::default(), Arc::new(watch::Sender::new(false)));
         let task = tokio::spawn(run(listener, server, Arc::clone(&seen), Arc::clone(&held)));
         Self { address, server, seen, held, _task: AbortOnDropHandle::new(task) }

@@ -14,7 +14,7 @@ mod site;
 mod waiting;
 pub(crate) mod zookeeper;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -68,29 +68,29 @@ pub(crate) fn shell(command: &Command) -> String {
 
 /// A port that nobody listens on, and that is given out only once.
 pub(crate) fn free_port() -> u16 {
-    bind().local_addr().expect("it listens").port()
+    ports().find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).expect("one is free")
 }
 
 /// Listens on such a port.
 ///
 /// Who listens himself takes this, not [`free_port`]: a process that another thread starts just then has the probing
 /// socket too, until it runs its own program, and for so long the port cannot be had.
-pub(crate) fn listen() -> (tokio::net::TcpListener, SocketAddr) {
-    let listener = bind();
-    listener.set_nonblocking(true).expect("it does not block");
-    let address = listener.local_addr().expect("it listens");
-    (tokio::net::TcpListener::from_std(listener).expect("a runtime"), address)
+pub(crate) async fn listen() -> (tokio::net::TcpListener, SocketAddr) {
+    for port in ports() {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if let Ok(listener) = tokio::net::TcpListener::bind(address).await {
+            return (listener, address);
+        }
+    }
+    panic!("none of twelve thousand ports is free");
 }
 
-/// The port lies below those that the system gives to outgoing connections, as one of these would get in the way sooner
-/// or later. Processes that run side by side begin in different places.
-fn bind() -> TcpListener {
+/// Ports below those that the system gives to outgoing connections, as one of these would get in the way sooner or
+/// later, and none of them twice. Processes that run side by side begin in different places.
+fn ports() -> impl Iterator<Item = u16> {
     const LOWEST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let process = u16::try_from(std::process::id() * 64 % u32::from(COUNT)).expect("it is below the count");
-    (0..COUNT)
-        .map(|_| LOWEST + (process + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT)
-        .find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
-        .expect("one of twelve thousand ports is free")
+    (0..COUNT).map(move |_| LOWEST + (process + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT)
 }
