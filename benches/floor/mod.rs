@@ -51,6 +51,17 @@ pub(crate) trait Operations: Send + Sync {
 
     /// Takes a lock that nobody wants, on a session that stands, and gives it back: two writes.
     async fn lock_pair(&self, key: &str);
+
+    /// Puts so many entries below a prefix, in the contract's own layout, if listing that takes other requests than the
+    /// floor's; says whether it does.
+    async fn fill_alike(&self, _prefix: &str, _count: usize) -> bool {
+        false
+    }
+
+    /// How many entries are below it, all of which are read.
+    async fn list_alike(&self, _prefix: &str) -> usize {
+        0
+    }
 }
 
 /// All that a server does for us.

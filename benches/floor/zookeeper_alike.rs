@@ -1,10 +1,10 @@
 //! ZooKeeper by hand again, with the requests that the contract takes: reads behind a write that fails, as `sync` does not
-//! see all that was acknowledged, and writes that check a counter beside the node, as the node's own version begins anew
-//! when it is made again.
+//! see all that was acknowledged, writes that check a counter beside the node, as the node's own version begins anew when
+//! it is made again, and keys that are directories.
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use zookeeper_client::{Acls, CreateMode, MultiWriter};
+use zookeeper_client::{Acls, CreateMode, MultiReadResult, MultiWriteResult, MultiWriter};
 
 use super::zookeeper::{ZooKeeper, make, path};
 use super::{Operations, VALUE};
@@ -58,19 +58,58 @@ impl Operations for Alike {
         state + 1
     }
 
-    /// A place in a queue, and all places in the same flight.
+    /// A place in a queue, with how many there are in the same answer; then it goes.
     async fn lock_pair(&self, key: &str) {
         let (queue, client) = (path(key) + "-queue", &self.0.client);
         let place = format!("{queue}/lock-");
         let options = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
-        let made = client.create(&place, &VALUE, &options);
-        let all = client.get_children(&queue);
-        let Ok((_, number)) = made.await else {
+        let mut writes = client.new_multi_writer();
+        writes.add_create(&place, &VALUE, &options).expect("a path");
+        writes.add_set_data(&queue, b"", None).expect("a path");
+        let Ok(made) = writes.commit().await else {
             return make(client, &queue, CreateMode::Persistent).await;
         };
-        all.await.expect("it stands");
-        let mut writes = client.new_multi_writer();
-        writes.add_delete(&format!("{place}{number}"), None).expect("a path");
-        writes.commit().await.expect("it is ours");
+        let [MultiWriteResult::Create { path, .. }, MultiWriteResult::SetData { stat }] = &*made else {
+            panic!("a place, and the queue");
+        };
+        assert_eq!(stat.num_children, 1, "nobody else is there");
+        client.delete(path, None).await.expect("it is ours");
+    }
+
+    /// A directory for each, with its value in it.
+    async fn fill_alike(&self, prefix: &str, count: usize) -> bool {
+        let prefix = path(prefix);
+        make(&self.0.client, &prefix, CreateMode::Persistent).await;
+        for nth in 0..count {
+            make(&self.0.client, &format!("{prefix}/{nth:05}"), CreateMode::Persistent).await;
+            make(&self.0.client, &format!("{prefix}/{nth:05}/="), CreateMode::Persistent).await;
+        }
+        true
+    }
+
+    /// The names, and then names and value of each directory, many in one request; each behind a write that fails.
+    async fn list_alike(&self, prefix: &str) -> usize {
+        let (prefix, client) = (path(prefix), &self.0.client);
+        let refused = client.delete("/floor-nothing", Some(i32::MAX));
+        let names = client.list_children(&prefix);
+        assert!(refused.await.is_err(), "there is no such node");
+        let names = names.await.expect("it stands");
+        let refused = client.delete("/floor-nothing", Some(i32::MAX));
+        let mut flight = Vec::new();
+        for some in names.chunks(50) {
+            let mut reads = client.new_multi_reader();
+            for name in some {
+                reads.add_get_children(&format!("{prefix}/{name}")).expect("a path");
+                reads.add_get_data(&format!("{prefix}/{name}/=")).expect("a path");
+            }
+            flight.push(reads.commit());
+        }
+        assert!(refused.await.is_err(), "there is no such node");
+        let mut listed = 0;
+        for answers in flight {
+            let answers = answers.await.expect("it answers");
+            listed += answers.iter().filter(|answer| matches!(answer, MultiReadResult::Data { .. })).count();
+        }
+        listed
     }
 }

@@ -118,7 +118,16 @@ async fn list(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     let floor = Arc::clone(&arena.floor);
     floor.fill("floor-list", LISTED).await;
     let by_hand = timed(operations, async move || assert_eq!(floor.list("floor-list").await, LISTED));
-    vec![Contestant::new(Role::Quorate, "quorate", ours), Contestant::new(Role::Floor, "raw", by_hand)]
+    let mut all =
+        vec![Contestant::new(Role::Quorate, "quorate", ours), Contestant::new(Role::Floor, "raw", by_hand)];
+    if let Some(alike) = arena.alike.clone()
+        && alike.fill_alike("floor-tree", LISTED).await
+    {
+        let by_hand =
+            timed(operations, async move || assert_eq!(alike.list_alike("floor-tree").await, LISTED));
+        all.push(Contestant::new(Role::Other, "same requests", by_hand));
+    }
+    all
 }
 
 async fn puts(arena: &Arena, scale: Scale) -> Vec<Contestant> {

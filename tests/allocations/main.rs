@@ -197,5 +197,5 @@ budgets! {
     #[cfg(feature = "redis")]
     REDIS: 14 20 38 54 423;
     #[cfg(feature = "zookeeper")]
-    ZOOKEEPER: 25 42 55 140 3820;
+    ZOOKEEPER: 25 34 46 69 883;
 }

@@ -1,5 +1,6 @@
 //! One connection to the ensemble, which is one session of the server's and finds another server when its own fails.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -44,13 +45,13 @@ pub(super) async fn open(
 }
 
 /// Asks on a connection that is up, or comes up in time.
-pub(super) async fn ask<T, F, Fut>(client: &Client, end: Instant, ask: &F) -> Result<T, Fault>
+pub(super) async fn ask<T, F, Fut>(client: &Arc<Client>, end: Instant, ask: &F) -> Result<T, Fault>
 where
-    F: Fn(Client) -> Fut + Sync,
+    F: Fn(Arc<Client>) -> Fut + Sync,
     Fut: Future<Output = Result<T, Zk>>,
 {
     up(client, end).await?;
-    match timeout_at(end, ask(client.clone())).await {
+    match timeout_at(end, ask(Arc::clone(client))).await {
         Ok(answer) => answer.map_err(classify),
         Err(_) => Err(Fault::silent()),
     }
@@ -58,6 +59,9 @@ where
 
 /// The client would keep requests for as long as nobody can be reached, and send them then: nothing is asked before.
 async fn up(client: &Client, end: Instant) -> Result<(), Fault> {
+    if client.state() == SessionState::SyncConnected {
+        return Ok(());
+    }
     let mut states = client.state_watcher();
     let mut state = states.peek_state();
     loop {

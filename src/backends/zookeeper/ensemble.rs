@@ -13,6 +13,7 @@ use super::connection::{self, Kind, ask, is_over};
 use super::error::{Cure, Fault};
 use super::host::Host;
 use super::options::Settled;
+use super::together::Together;
 use super::{BACKEND, knock, user};
 use crate::kv::{Error, ErrorKind, Outcome, Result};
 
@@ -28,6 +29,7 @@ const IMPATIENCE: Duration = Duration::from_millis(250);
 pub(super) struct Ensemble {
     pub(super) host: Arc<Host>,
     pub(super) settled: Arc<Settled>,
+    pub(super) together: Together,
     state: Mutex<State>,
 }
 
@@ -38,18 +40,18 @@ struct State {
     open: Option<Opening>,
 }
 
-type Opening = Shared<BoxFuture<'static, Result<Client, Fault>>>;
+type Opening = Shared<BoxFuture<'static, Result<Arc<Client>, Fault>>>;
 
 impl Ensemble {
     pub(super) fn new(host: Arc<Host>, settled: Arc<Settled>) -> Self {
-        Self { host, settled, state: Mutex::default() }
+        Self { host, settled, together: Together::default(), state: Mutex::default() }
     }
 
     /// Sees whether any server lets us in. Each is tried once, and again only if nothing is wrong with it that shows.
     pub(super) async fn probe(&self) -> Result<()> {
         let end = Instant::now() + self.settled.times.request;
         let sasl = self.settled.is_sasl();
-        let look = |client: Client| async move {
+        let look = |client: Arc<Client>| async move {
             match client.check_stat("/").await {
                 // Since version 3.9 only who may read the root is told. An answer it is.
                 Ok(_) | Err(Zk::NoAuth) => {}
@@ -77,7 +79,7 @@ impl Ensemble {
     /// Asks until there is an answer or the time is up.
     pub(super) async fn call<T, F, Fut>(&self, kind: Kind, operation: &'static str, ask: F) -> Result<T>
     where
-        F: Fn(Client) -> Fut + Send + Sync,
+        F: Fn(Arc<Client>) -> Fut + Send + Sync,
         Fut: Future<Output = Result<T, Zk>> + Send,
         T: Send,
     {
@@ -100,7 +102,7 @@ impl Ensemble {
 
     async fn attempt<T, F, Fut>(&self, end: Instant, asking: &F) -> Result<T, Fault>
     where
-        F: Fn(Client) -> Fut + Sync,
+        F: Fn(Arc<Client>) -> Fut + Sync,
         Fut: Future<Output = Result<T, Zk>>,
     {
         let (generation, opening) = self.current();
@@ -131,15 +133,17 @@ impl Ensemble {
     }
 
     /// The connection that requests go to now, open or opening, and how often one was given up before.
-    pub(super) fn current(&self) -> (u64, BoxFuture<'static, Result<Client, Fault>>) {
+    pub(super) fn current(&self) -> (u64, Opening) {
         let mut state = self.state();
         let generation = state.generation;
         let opening = state.open.get_or_insert_with(|| {
             let (host, settled) = (Arc::clone(&self.host), Arc::clone(&self.settled));
             let silence = settled.times.attempt;
-            async move { connection::open(&host, &settled, REMEMBERED, silence).await }.boxed().shared()
+            async move { connection::open(&host, &settled, REMEMBERED, silence).await.map(Arc::new) }
+                .boxed()
+                .shared()
         });
-        (generation, opening.clone().boxed())
+        (generation, opening.clone())
     }
 
     /// Lets what comes next connect anew, unless another request has seen to that.

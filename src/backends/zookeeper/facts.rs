@@ -6,19 +6,19 @@
 //! stood, and a commit checks the counter along with all else.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use zookeeper_client::{Client, Error as Zk, Stat};
 
 use super::connection::barrier;
-use super::nodes::{Make, made, make};
+use super::nodes::{How, Make, made, make};
 use super::{Store, Via, keys};
 use crate::kv::{Check, Entry, Key, Result, Txn};
 
 /// How many counters there are: commits that know something fail, and look again, when a node with the same counter is
 /// made by another.
-const COUNTERS: u64 = 256;
+const GENERATIONS: u64 = 256;
 
 /// How many nodes are remembered.
 const REMEMBERED: usize = 4096;
@@ -73,10 +73,11 @@ pub(super) fn counter(node: &str) -> String {
     let hash = node.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    format!("{DIRECTORY}/{:02x}", hash % COUNTERS)
+    format!("{COUNTERS}/{:02x}", hash % GENERATIONS)
 }
 
-const DIRECTORY: &str = "/_quorate/generation";
+/// The directory of the counters.
+pub(super) const COUNTERS: &str = "/_quorate/generation";
 
 /// The counter of places.
 pub(super) const PLACES: &str = "/_quorate/generation/places";
@@ -111,10 +112,10 @@ pub(super) async fn look(store: &Store, via: &Via<'_>, txn: &Txn) -> Result<Seen
     let counters: BTreeSet<_> = nodes.iter().map(|(node, _)| counter(node)).collect();
     let makes: Vec<_> = store.nodes.missing(counters.iter().map(|counter| Make::Counter(counter.clone())));
     let acls = store.ensemble.settled.acls();
-    let asked = via.call(super::connection::Kind::Repeatable, "commit", |client: Client| {
+    let asked = via.call(super::connection::Kind::Repeatable, "commit", |client: Arc<Client>| {
         let (nodes, counters, makes) = (nodes.clone(), counters.clone(), makes.clone());
         async move {
-            let making = make(&client, acls, &makes);
+            let making = make(&client, acls, &makes, How::OneByOne)?;
             let settled = barrier(&client);
             let counts: Vec<_> = counters.iter().map(|counter| client.check_stat(counter)).collect();
             let whole: Vec<_> =

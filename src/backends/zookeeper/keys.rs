@@ -100,6 +100,17 @@ pub(super) fn decode(path: &str) -> Option<Is> {
     directory.then_some(Is::Directory(key))
 }
 
+/// What the node of this name in the directory of `above` is, if it is anything here.
+pub(super) fn inside(above: &Key, name: &str) -> Option<Is> {
+    let first = above.is_root();
+    if is_special(name, first) || name.chars().any(|sign| sign == '%' || is_refused(sign)) {
+        return decode(&below(&directory(above), name));
+    }
+    // Nothing in it is encoded.
+    let key = if first { Key::decode(name) } else { Key::decode(&format!("{above}/{name}")) }.ok()?;
+    Some(if sequence(name).is_some() { Is::Entry(key) } else { Is::Directory(key) })
+}
+
 /// A segment as the name of a directory, which is never like that of a place.
 fn escape_directory(segment: &str, first: bool) -> String {
     let mut name = escape(segment, first);
@@ -115,7 +126,7 @@ fn escape_directory(segment: &str, first: bool) -> String {
 /// ZooKeeper Data Model".
 fn escape(segment: &str, first: bool) -> String {
     let mut name = String::with_capacity(segment.len());
-    let special = matches!(segment, "." | ".." | VALUE) || first && segment == "zookeeper";
+    let special = is_special(segment, first);
     for (index, sign) in segment.chars().enumerate() {
         if sign == '%' || special && index == 0 || is_refused(sign) {
             push_encoded(&mut name, sign);
@@ -124,6 +135,11 @@ fn escape(segment: &str, first: bool) -> String {
         }
     }
     name
+}
+
+/// Whether a name means something to the server, or to us.
+fn is_special(name: &str, first: bool) -> bool {
+    matches!(name, "." | ".." | VALUE) || first && name == "zookeeper"
 }
 
 /// The server counts in UTF-16, and refuses surrogates and with them all that needs two.
@@ -228,6 +244,14 @@ mod tests {
             assert_eq!(decode(path), Some(Is::Entry(key(text))));
             let directory = directory(&key(text));
             assert_eq!(decode(&directory), Some(Is::Directory(key(text))), "{directory}");
+            for path in [path, &directory] {
+                let (above, name) = path.rsplit_once('/').unwrap();
+                let above = match decode(above) {
+                    Some(Is::Directory(above)) => above,
+                    _ => Key::root(),
+                };
+                assert_eq!(inside(&above, name), decode(path), "{path}");
+            }
         }
         assert_eq!(directory(&Key::root()), "/");
     }
@@ -236,6 +260,9 @@ mod tests {
     fn foreign_nodes_are_no_entries() {
         for path in ["/=", "/%41/=", "/a/%2", "/zookeeper", "/a/%FF/="] {
             assert_eq!(decode(path), None, "{path}");
+        }
+        for name in ["=", "%41", "%2", "zookeeper", "%FF"] {
+            assert_eq!(inside(&Key::root(), name), None, "{name}");
         }
         assert_eq!(decode("/a/b"), Some(Is::Directory(key("a/b"))));
     }

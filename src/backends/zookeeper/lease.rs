@@ -47,7 +47,7 @@ pub(super) struct Live {
 /// What a renewal and the watchdog must agree on.
 struct Life {
     /// Dropped to close the session.
-    client: Option<Client>,
+    client: Option<Arc<Client>>,
     /// When the last renewal was answered.
     renewed: Instant,
 }
@@ -85,7 +85,7 @@ impl Lives {
 }
 
 impl Live {
-    fn client(&self) -> Option<Client> {
+    fn client(&self) -> Option<Arc<Client>> {
         with(&self.life, |life| life.client.clone())
     }
 
@@ -136,7 +136,7 @@ impl Live {
     /// Asks on the session's own connection until there is an answer or the time is up.
     pub(super) async fn call<T, F, Fut>(&self, kind: Kind, operation: &'static str, asking: F) -> Result<T>
     where
-        F: Fn(Client) -> Fut + Send + Sync,
+        F: Fn(Arc<Client>) -> Fut + Send + Sync,
         Fut: Future<Output = Result<T, Zk>> + Send,
         T: Send,
     {
@@ -183,7 +183,7 @@ pub(super) async fn grant(ensemble: &Ensemble, lives: &Lives, ttl: Duration) -> 
         ttl,
         times,
         states: client.state_watcher(),
-        life: Mutex::new(Life { client: Some(client), renewed: Instant::now() }),
+        life: Mutex::new(Life { client: Some(Arc::new(client)), renewed: Instant::now() }),
         attempts: AtomicU64::new(0),
         tickets: Mutex::default(),
         watchdog: Mutex::default(),
@@ -237,7 +237,10 @@ async fn watch_over(live: Weak<Live>) {
 
 pub(super) async fn renew(lives: &Lives, session: &SessionId) -> Result<Renewal> {
     let Ok(live) = lives.live(session) else { return Ok(Renewal::Lost) };
-    match live.call(Kind::Repeatable, "renew", |client: Client| async move { barrier(&client).await }).await {
+    match live
+        .call(Kind::Repeatable, "renew", |client: Arc<Client>| async move { barrier(&client).await })
+        .await
+    {
         Ok(()) if live.renewed() => Ok(Renewal::Renewed { ttl: live.ttl }),
         Ok(()) => Ok(Renewal::Lost),
         Err(error) if error.kind() == ErrorKind::SessionLost => Ok(Renewal::Lost),

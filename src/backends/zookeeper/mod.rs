@@ -14,6 +14,7 @@ mod plan;
 mod queue;
 mod reads;
 mod tls;
+mod together;
 mod txn;
 mod user;
 mod watch;
@@ -36,6 +37,7 @@ use self::host::Host;
 use self::lease::{Live, Lives};
 use self::nodes::Nodes;
 pub use self::options::ZookeeperOptions;
+use self::queue::Calm;
 use self::watch::Watching;
 use crate::kv::{
     self, Consistency, Entered, Entry, Error, ErrorKind, Event, Grant, Key, Limits, Outcome, Place, PlaceRef,
@@ -101,6 +103,7 @@ struct Store {
     nodes: Nodes,
     facts: Facts,
     places: Generation,
+    calm: Calm,
     ensemble: Arc<Ensemble>,
     /// What runs there, if that was told.
     server: Option<Arc<str>>,
@@ -135,7 +138,7 @@ enum Via<'a> {
 impl Via<'_> {
     async fn call<T, F, Fut>(&self, kind: Kind, operation: &'static str, ask: F) -> Result<T>
     where
-        F: Fn(Client) -> Fut + Send + Sync,
+        F: Fn(Arc<Client>) -> Fut + Send + Sync,
         Fut: Future<Output = Result<T, Zk>> + Send,
         T: Send,
     {
@@ -164,6 +167,7 @@ impl Zookeeper {
             nodes: Nodes::default(),
             facts: Facts::default(),
             places: Generation::unknown(),
+            calm: Calm::default(),
             ensemble,
             server,
         };
@@ -194,9 +198,10 @@ impl kv::Store for Zookeeper {
     }
 
     async fn get(&self, key: &Key, read: Consistency) -> Result<Option<Entry>> {
-        let scope = Scope::Key(key.clone());
-        let found = reads::covered(&self.store.ensemble, "get", &scope, read.into()).await;
-        found.map(|entries| entries.into_iter().next()).map_err(|error| error.on(key))
+        if key.is_root() {
+            return Ok(None);
+        }
+        reads::entry(&self.store.ensemble, "get", key, read.into()).await.map_err(|error| error.on(key))
     }
 
     async fn list(&self, prefix: &Key, read: Consistency) -> Result<Vec<Entry>> {

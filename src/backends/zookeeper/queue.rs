@@ -3,14 +3,18 @@
 //! A place is `QUEUE/<session>-<ticket>.<attempt>-lock-<number>`. In a native queue all that Curator and kazoo name so is
 //! a place, too; they go by the number and leave the rest of a name alone.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use bytes::Bytes;
-use zookeeper_client::{Client, CreateMode, Error as Zk, Stat};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use zookeeper_client::{Acls, Client, CreateMode, Error as Zk, MultiWriteError, MultiWriteResult, Stat};
 
 use super::connection::{Kind, barrier};
 use super::facts::{Fact, PLACES};
 use super::lease::Live;
-use super::nodes::{Make, Missing, made, make};
-use super::reads::RESERVED;
+use super::nodes::{How, Make, Missing, Recent, made, make};
+use super::reads::{RESERVED, names_in, unexpected, value_in};
 use super::{BACKEND, Store, Via, keys};
 use crate::kv::{
     Entered, Entry, Error, ErrorKind, Key, Outcome, Place, PlaceRef, Queue, Result, SessionId, Ticket,
@@ -32,18 +36,16 @@ pub(super) async fn enter(
         return again(store, place, limit).await;
     }
     loop {
-        let Some((name, stat, names)) = make_place(store, &live, queue, ticket, &value).await? else {
-            continue;
-        };
-        let key = queue.key().child(&name)?;
+        let Some(made) = make_place(store, &live, queue, ticket, &value).await? else { continue };
+        let key = queue.key().child(&made.name)?;
         let place = Place {
             queue: queue.clone(),
-            fence: keys::fence(stat.czxid),
+            fence: keys::fence(made.czxid),
             session: session.clone(),
             ticket: *ticket,
             key,
         };
-        let ahead = nearest(queue, &name, names);
+        let ahead = nearest(queue, &made.name, made.names);
         if limit == 0 || ahead.is_empty() {
             return Ok(Entered { place, ahead: Vec::new() });
         }
@@ -56,6 +58,15 @@ pub(super) async fn enter(
     }
 }
 
+/// A place that was made.
+struct Made {
+    name: String,
+    /// When.
+    czxid: i64,
+    /// All that stand in the directory, if others than this do.
+    names: Vec<String>,
+}
+
 /// Makes the place; `None` when a directory was missing after all.
 async fn make_place(
     store: &Store,
@@ -63,7 +74,7 @@ async fn make_place(
     queue: &Queue,
     ticket: &Ticket,
     value: &Bytes,
-) -> Result<Option<(String, Stat, Vec<String>)>> {
+) -> Result<Option<Made>> {
     let directory = keys::directory(queue.key());
     let stem = keys::place_stem(&live.id, ticket, live.attempt());
     let path = keys::below(&directory, &stem);
@@ -71,38 +82,42 @@ async fn make_place(
     let counter = generation.is_none().then(|| Make::Counter(PLACES.to_owned()));
     let makes = store.nodes.missing(counter.into_iter().chain([Make::Directory(directory.clone())]));
     let acls = store.ensemble.settled.acls();
-    let made = live.call(Kind::Once, "enter", |client: Client| {
-        let (directory, path, makes, value) = (directory.clone(), path.clone(), makes.clone(), value.clone());
+    let asking = Asking {
+        directory: &directory,
+        path: &path,
+        value,
+        native: queue.is_native(),
+        names: !store.calm.is_calm(&directory),
+    };
+    let made = live.call(Kind::Once, "enter", |client: Arc<Client>| {
+        let makes = &makes;
         async move {
-            let making = make(&client, acls, &makes);
+            let making = make(&client, acls, makes, How::OneByOne)?;
             // Asked first: as long as it stays the same, no place was made but by entering.
             let count = generation.is_none().then(|| client.check_stat(PLACES));
-            let created = client.create(&path, &value, &CreateMode::EphemeralSequential.with_acls(acls));
-            let names = client.get_children(&directory);
+            let placed = asking.place(&client, acls)?;
             let missing = made(making).await;
             let count = match count {
                 Some(count) => count.await.ok().flatten().map(|stat| stat.version),
                 None => generation,
             };
-            let (stat, number) = match created.await {
-                Ok(created) => created,
-                Err(Zk::NoNode) if missing.as_ref().map_or(true, Missing::is_curable) => return Ok(None),
-                Err(error) => return Err(missing.map_or(error.clone(), |missing| missing.explain(error))),
-            };
-            // What was made stands, whatever becomes of the rest.
-            let names = names.await.map_err(|_| Zk::ConnectionLoss)?.0;
-            Ok(Some((stat, number.to_string(), names, count)))
+            match placed.await {
+                Ok(placed) => Ok(Some((placed, client.session_id().0, count))),
+                Err(Zk::NoNode) if missing.as_ref().map_or(true, Missing::is_curable) => Ok(None),
+                Err(error) => Err(missing.map_or(error.clone(), |missing| missing.explain(error))),
+            }
         }
     });
     match made.await {
-        Ok(Some((stat, number, names, count))) => {
+        Ok(Some(((czxid, number, names), owner, count))) => {
             store.nodes.remember(makes);
+            store.calm.learn(&directory, names.is_empty());
             if let Some(generation) = count {
                 store.places.set(generation);
-                let fact = Fact { czxid: stat.czxid, owner: stat.ephemeral_owner, generation };
+                let fact = Fact { czxid, owner, generation };
                 store.facts.learn(&format!("{path}{number}"), fact);
             }
-            Ok(Some((format!("{stem}{number}"), stat, names)))
+            Ok(Some(Made { name: format!("{stem}{number}"), czxid, names }))
         }
         Ok(None) => {
             store.nodes.forget([directory.as_str()]);
@@ -117,11 +132,95 @@ async fn make_place(
     }
 }
 
+/// What it takes to make a place.
+#[derive(Clone, Copy)]
+struct Asking<'a> {
+    directory: &'a str,
+    path: &'a str,
+    value: &'a [u8],
+    native: bool,
+    /// Whether others may well stand there: then it is asked at once who.
+    names: bool,
+}
+
+/// When a place was made, its number, and who stands in the queue if others do.
+type Placed = (i64, String, Vec<String>);
+
+impl<'a> Asking<'a> {
+    /// Sends what makes the place. In a directory of ours that is written in the same transaction, as the answer then has the
+    /// number of its children with it: who is alone need not ask for the names. What others keep in a directory of theirs is
+    /// left alone.
+    fn place(self, client: &'a Client, acls: Acls<'static>) -> Result<BoxFuture<'a, Result<Placed, Zk>>, Zk> {
+        let mode = CreateMode::EphemeralSequential.with_acls(acls);
+        if self.native {
+            let created = client.create(self.path, self.value, &mode);
+            let names = client.get_children(self.directory);
+            let placed = async move {
+                let (stat, number) = created.await?;
+                Ok((stat.czxid, number.to_string(), standing(names.await)?))
+            };
+            return Ok(placed.boxed());
+        }
+        let mut writer = client.new_multi_writer();
+        writer.add_create(self.path, self.value, &mode)?;
+        writer.add_set_data(self.directory, b"", None)?;
+        let written = writer.commit();
+        let names = self.names.then(|| client.get_children(self.directory));
+        let placed = async move {
+            let written = written.await.map_err(|error| match error {
+                MultiWriteError::OperationFailed { source, .. }
+                | MultiWriteError::RequestFailed { source } => source,
+            })?;
+            let [MultiWriteResult::Create { path, .. }, MultiWriteResult::SetData { stat }] = &*written
+            else {
+                return Err(Zk::UnexpectedError("a place was answered by something else".to_owned()));
+            };
+            let number = path.strip_prefix(self.path).unwrap_or_default().to_owned();
+            let names = match names {
+                _ if stat.num_children == 1 => Vec::new(),
+                Some(names) => standing(names.await)?,
+                None => standing(client.get_children(self.directory).await)?,
+            };
+            Ok((stat.mzxid, number, names))
+        };
+        Ok(placed.boxed())
+    }
+}
+
+/// What was made stands, whatever becomes of the rest.
+fn standing(names: Result<(Vec<String>, Stat), Zk>) -> Result<Vec<String>, Zk> {
+    names.map(|(names, _)| names).map_err(|_| Zk::ConnectionLoss)
+}
+
+/// The queues that nobody else stood in when they were last entered.
+#[derive(Debug, Default)]
+pub(super) struct Calm(Mutex<Recent>);
+
+impl Calm {
+    fn with<T>(&self, work: impl FnOnce(&mut Recent) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn is_calm(&self, directory: &str) -> bool {
+        self.with(|calm| calm.contains(directory))
+    }
+
+    fn learn(&self, directory: &str, alone: bool) {
+        self.with(|calm| {
+            if !alone {
+                calm.remove(directory);
+            } else if !calm.contains(directory) {
+                calm.insert(directory.to_owned());
+            }
+        });
+    }
+}
+
 /// The place of a ticket that was tried before. Behind all that was sent on the session's connection, so that what is not
 /// found will not come to be.
 async fn find(live: &Live, queue: &Queue, ticket: &Ticket) -> Result<Option<Place>> {
     let directory = keys::directory(queue.key());
-    let names = live.call(Kind::Repeatable, "enter", |client: Client| {
+    let names = live.call(Kind::Repeatable, "enter", |client: Arc<Client>| {
         let directory = directory.clone();
         async move {
             let settled = barrier(&client);
@@ -133,7 +232,7 @@ async fn find(live: &Live, queue: &Queue, ticket: &Ticket) -> Result<Option<Plac
     let ours = |name: &String| keys::place_owner(name) == Some((live.id.clone(), *ticket));
     let Some(name) = names.await?.into_iter().find(ours) else { return Ok(None) };
     let path = keys::below(&directory, &name);
-    let stat = live.call(Kind::Repeatable, "enter", |client: Client| {
+    let stat = live.call(Kind::Repeatable, "enter", |client: Arc<Client>| {
         let path = path.clone();
         async move { client.check_stat(&path).await }
     });
@@ -166,18 +265,22 @@ async fn again(store: &Store, place: Place, limit: usize) -> Result<Entered> {
 pub(super) async fn ahead(store: &Store, place: &Place, limit: usize) -> Result<Option<Vec<PlaceRef>>> {
     let (directory, own) = (keys::directory(place.queue.key()), keys::node(&place.key));
     loop {
-        let looked = store.ensemble.call(Kind::Repeatable, "ahead", |client: Client| {
+        let looked = store.ensemble.call(Kind::Repeatable, "ahead", |client: Arc<Client>| {
             let (directory, own) = (directory.clone(), own.clone());
             async move {
                 let settled = barrier(&client);
-                let own = client.check_stat(&own);
-                let names = client.get_children(&directory);
+                let mut reads = client.new_multi_reader();
+                reads.add_get_data(&own)?;
+                reads.add_get_children(&directory)?;
+                let answers = reads.commit();
                 settled.await?;
-                Ok((own.await?, children(names.await)?))
+                let mut answers = answers.await?.into_iter();
+                let Some((own, names)) = answers.next().zip(answers.next()) else { return Err(unexpected()) };
+                Ok((value_in(own)?, names_in(names)?))
             }
         });
         let (own, names) = looked.await?;
-        let stands = own.is_some_and(|own| {
+        let stands = own.is_some_and(|(_, own)| {
             keys::fence(own.czxid) == place.fence
                 && keys::session(own.ephemeral_owner).as_ref() == Some(&place.session)
         });
@@ -197,7 +300,7 @@ pub(super) async fn ahead(store: &Store, place: &Place, limit: usize) -> Result<
 /// Removes the place. By its name alone, which is given once: it has the ticket in it.
 pub(super) async fn leave(store: &Store, place: &Place) -> Result<bool> {
     let node = keys::node(&place.key);
-    let deleted = store.ensemble.call(Kind::Once, "leave", |client: Client| {
+    let deleted = store.ensemble.call(Kind::Once, "leave", |client: Arc<Client>| {
         let node = node.clone();
         async move {
             match client.delete(&node, None).await {
@@ -243,7 +346,7 @@ async fn seen(
 ) -> Result<Option<Vec<PlaceRef>>> {
     let mut places = Vec::new();
     for some in ahead.chunks(limit) {
-        let stats = via.call(Kind::Repeatable, "ahead", |client: Client| {
+        let stats = via.call(Kind::Repeatable, "ahead", |client: Arc<Client>| {
             let paths: Vec<_> = some.iter().map(|(_, path)| path.clone()).collect();
             async move {
                 let asked: Vec<_> = paths.iter().map(|path| client.check_stat(path)).collect();

@@ -1,11 +1,12 @@
 //! Reads: single keys, and trees level by level, each level in one flight.
 
 use std::future::ready;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use zookeeper_client::{Client, Error as Zk, Stat};
+use zookeeper_client::{Client, Error as Zk, MultiReadResult, Stat};
 
 use super::connection::{Kind, barrier};
 use super::ensemble::Ensemble;
@@ -37,7 +38,7 @@ impl From<Consistency> for Behind {
 
 impl Behind {
     /// Sends what must be answered before the read is.
-    fn what(self, client: &Client) -> BoxFuture<'_, Result<(), Zk>> {
+    pub(super) fn what(self, client: &Client) -> BoxFuture<'_, Result<(), Zk>> {
         match self {
             Self::Nothing => ready(Ok(())).boxed(),
             Self::Leader => client.sync("/").boxed(),
@@ -49,15 +50,38 @@ impl Behind {
 /// How many nodes are asked for in one flight.
 const FLIGHT: usize = 1000;
 
+/// How many nodes are asked for in one request, which has one answer for all of them and their values.
+pub(super) const BATCH: usize = 100;
+
 /// What stands at a node; `None` where nothing does.
-pub(super) type Found = Option<(Vec<u8>, Stat)>;
+pub(super) type Found = Option<(Bytes, Stat)>;
 
 pub(super) fn found(answer: Result<(Vec<u8>, Stat), Zk>) -> Result<Found, Zk> {
     match answer {
-        Ok(found) => Ok(Some(found)),
+        Ok((value, stat)) => Ok(Some((value.into(), stat))),
         Err(Zk::NoNode) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// What stands at one key.
+pub(super) async fn entry(
+    ensemble: &Ensemble,
+    operation: &'static str,
+    key: &Key,
+    behind: Behind,
+) -> Result<Option<Entry>> {
+    let node = keys::node(key);
+    let found = ensemble.call(Kind::Repeatable, operation, |client: Arc<Client>| {
+        let node = node.clone();
+        async move {
+            match behind {
+                Behind::Nothing => found(client.get_data(&node).await),
+                behind => ensemble.together.read(client, behind, node).await,
+            }
+        }
+    });
+    Ok(found.await?.map(|(value, stat)| keys::entry(key.clone(), value, &stat)))
 }
 
 /// What stands at some keys: one flight for as many as fit.
@@ -67,27 +91,50 @@ pub(super) async fn entries(
     keys: &[Key],
     behind: Behind,
 ) -> Result<Vec<Option<Entry>>> {
+    if let [key] = keys {
+        return Ok(vec![entry(ensemble, operation, key, behind).await?]);
+    }
     let mut entries = Vec::with_capacity(keys.len());
     for some in keys.chunks(FLIGHT) {
-        let answers = ensemble.call(Kind::Repeatable, operation, |client: Client| {
+        let answers = ensemble.call(Kind::Repeatable, operation, |client: Arc<Client>| {
             let nodes: Vec<_> = some.iter().map(keys::node).collect();
             async move {
                 let settled = behind.what(&client);
-                let values: Vec<_> = nodes.iter().map(|node| client.get_data(node)).collect();
-                settled.await?;
-                let mut answers = Vec::with_capacity(values.len());
-                for value in values {
-                    answers.push(found(value.await)?);
+                let mut flight = Vec::new();
+                for some in nodes.chunks(BATCH) {
+                    flight.push(values(&client, some)?);
                 }
-                Ok(answers)
+                settled.await?;
+                let mut all = Vec::with_capacity(nodes.len());
+                for values in flight {
+                    for value in values.await? {
+                        all.push(value?);
+                    }
+                }
+                Ok(all)
             }
         });
         let answers = answers.await?;
-        entries.extend(some.iter().zip(answers).map(|(key, found)| {
-            found.map(|(value, stat)| keys::entry(key.clone(), Bytes::from(value), &stat))
-        }));
+        entries.extend(
+            some.iter()
+                .zip(answers)
+                .map(|(key, found)| found.map(|(value, stat)| keys::entry(key.clone(), value, &stat))),
+        );
     }
     Ok(entries)
+}
+
+/// Sends one request for what stands at these nodes.
+pub(super) fn values<'c>(
+    client: &'c Client,
+    nodes: &[String],
+) -> Result<impl Future<Output = Result<Vec<Result<Found, Zk>>, Zk>> + Send + use<'c>, Zk> {
+    let mut reads = client.new_multi_reader();
+    for node in nodes {
+        reads.add_get_data(node)?;
+    }
+    let answers = reads.commit();
+    Ok(async move { Ok(answers.await?.into_iter().map(value_in).collect()) })
 }
 
 /// What a scope covers, in key order.
@@ -100,8 +147,8 @@ pub(super) async fn covered(
     match scope {
         Scope::Key(key) if key.is_root() => Ok(Vec::new()),
         Scope::Key(key) => {
-            let found = entries(ensemble, operation, std::slice::from_ref(key), behind).await?;
-            Ok(found.into_iter().flatten().collect())
+            let found = entry(ensemble, operation, key, behind).await?;
+            Ok(found.into_iter().collect())
         }
         Scope::Prefix(prefix) => below(ensemble, operation, prefix, behind).await,
     }
@@ -120,19 +167,20 @@ async fn below(
     behind: Behind,
 ) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
-    let mut level = vec![prefix.clone()];
+    let mut level = vec![(prefix.clone(), keys::directory(prefix))];
     while !level.is_empty() {
         let (mut next, mut places) = (Vec::new(), Vec::new());
         for some in level.chunks(FLIGHT) {
             let seen = directories(ensemble, operation, some, behind).await?;
-            for (key, directory) in some.iter().zip(seen) {
+            for ((key, path), directory) in some.iter().zip(seen) {
                 let value = directory.value.filter(|_| key != prefix);
-                entries.extend(value.map(|(value, stat)| keys::entry(key.clone(), value.into(), &stat)));
-                let path = keys::directory(key);
-                for name in directory.names {
-                    match keys::decode(&keys::below(&path, &name)) {
-                        Some(Is::Entry(place)) if place != *key => places.push(place),
-                        Some(Is::Directory(below)) if below.name() != RESERVED => next.push(below),
+                entries.extend(value.map(|(value, stat)| keys::entry(key.clone(), value, &stat)));
+                for name in directory.names.iter().filter(|name| *name != keys::VALUE) {
+                    match keys::inside(key, name) {
+                        Some(Is::Entry(place)) => places.push(place),
+                        Some(Is::Directory(below)) if below.name() != RESERVED => {
+                            next.push((below, keys::below(path, name)));
+                        }
                         _ => {}
                     }
                 }
@@ -146,35 +194,57 @@ async fn below(
     Ok(entries)
 }
 
+/// What stands in these directories, told by their keys and paths.
 async fn directories(
     ensemble: &Ensemble,
     operation: &'static str,
-    keys: &[Key],
+    all: &[(Key, String)],
     behind: Behind,
 ) -> Result<Vec<Directory>> {
-    let seen = ensemble.call(Kind::Repeatable, operation, |client: Client| {
-        let paths: Vec<_> = keys.iter().map(keys::directory).collect();
-        async move {
-            let settled = behind.what(&client);
-            let asked: Vec<_> = paths
-                .iter()
-                .map(|path| {
-                    let value = keys::below(path, keys::VALUE);
-                    (client.get_children(path), client.get_data(&value))
-                })
-                .collect();
-            settled.await?;
-            let mut seen = Vec::with_capacity(asked.len());
-            for (names, value) in asked {
-                let names = match names.await {
-                    Ok((names, _)) => names,
-                    Err(Zk::NoNode) => Vec::new(),
-                    Err(error) => return Err(error),
-                };
-                seen.push(Directory { names, value: found(value.await)? });
+    let seen = ensemble.call(Kind::Repeatable, operation, |client: Arc<Client>| async move {
+        let settled = behind.what(&client);
+        let mut flight = Vec::new();
+        // Each takes two reads.
+        for some in all.chunks(BATCH / 2) {
+            let mut reads = client.new_multi_reader();
+            for (_, path) in some {
+                reads.add_get_children(path)?;
+                reads.add_get_data(&keys::below(path, keys::VALUE))?;
             }
-            Ok(seen)
+            flight.push(reads.commit());
         }
+        settled.await?;
+        let mut seen = Vec::with_capacity(all.len());
+        for answers in flight {
+            let mut answers = answers.await?.into_iter();
+            while let Some((names, value)) = answers.next().zip(answers.next()) {
+                seen.push(Directory { names: names_in(names)?, value: value_in(value)? });
+            }
+        }
+        Ok(seen)
     });
     seen.await
+}
+
+pub(super) fn names_in(answer: MultiReadResult) -> Result<Vec<String>, Zk> {
+    match answer {
+        MultiReadResult::Children { children } => Ok(children),
+        MultiReadResult::Error { err: Zk::NoNode } => Ok(Vec::new()),
+        MultiReadResult::Error { err } => Err(err),
+        _ => Err(unexpected()),
+    }
+}
+
+pub(super) fn value_in(answer: MultiReadResult) -> Result<Found, Zk> {
+    match answer {
+        MultiReadResult::Data { data, stat } => Ok(Some((data.into(), stat))),
+        MultiReadResult::Error { err: Zk::NoNode } => Ok(None),
+        MultiReadResult::Error { err } => Err(err),
+        _ => Err(unexpected()),
+    }
+}
+
+/// A read that was answered by something else.
+pub(super) fn unexpected() -> Zk {
+    Zk::UnexpectedError("a read was answered by something else".to_owned())
 }

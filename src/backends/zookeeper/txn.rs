@@ -1,13 +1,15 @@
 //! Writes: one multi, which is one request, as long as what is known of the keys is true; else a look at them, and again.
 
+use std::sync::Arc;
+
 use futures_util::future::join_all;
 use tokio::time::Instant;
-use zookeeper_client::{Client, Error as Zk, MultiWriteError, MultiWriteResult};
+use zookeeper_client::{Acls, Client, Error as Zk, MultiWriteError, MultiWriteResult};
 
 use super::connection::Kind;
 use super::error::classify;
 use super::facts::{Fact, Seen, counter, look};
-use super::nodes::{made, make};
+use super::nodes::{How, made, make, survey};
 use super::plan::{self, Plan};
 use super::reads::{Behind, covered};
 use super::{BACKEND, Store, Via, keys};
@@ -34,8 +36,8 @@ pub(super) async fn commit(store: &Store, txn: &Txn) -> Result<Write> {
     let mut guesses = plan::remembered(&store.facts, txn);
     loop {
         let plan = guesses.and_then(|guesses| Plan::of(txn, &guesses, &store.nodes));
-        if let Some(plan) = plan {
-            match send(store, &via, &plan).await? {
+        if let Some(mut plan) = plan {
+            match send(store, &via, &mut plan).await? {
                 Sent::Applied(results) => return applied(store, txn, &plan, &results).map(Write::Applied),
                 Sent::Refused(_, Zk::NoNode) if is_one_delete(txn) => {
                     return applied(store, txn, &plan, &[]).map(Write::Applied);
@@ -68,32 +70,44 @@ fn rejection(txn: &Txn, seen: &Seen) -> Option<Rejection> {
     })
 }
 
-async fn send(store: &Store, via: &Via<'_>, plan: &Plan) -> Result<Sent> {
-    let acls = store.ensemble.settled.acls();
-    let sent = via.call(Kind::Once, "commit", |client: Client| {
-        let plan = plan.clone();
-        async move {
-            let mut writer = plan.writer(&client, acls)?;
-            let making = make(&client, acls, &plan.makes);
-            let written = writer.commit();
-            let missing = made(making).await;
-            match (written.await, missing) {
-                (Ok(results), _) => Ok(Sent::Applied(results)),
-                (Err(MultiWriteError::OperationFailed { index, source }), Ok(missing)) => {
-                    Ok(Sent::Refused(index, missing.explain(source)))
-                }
-                (Err(MultiWriteError::OperationFailed { index, source }), Err(_)) => {
-                    Ok(Sent::Refused(index, source))
-                }
-                (Err(MultiWriteError::RequestFailed { source }), _) => Err(source),
-            }
+async fn send(store: &Store, via: &Via<'_>, plan: &mut Plan) -> Result<Sent> {
+    plan.makes = survey(&store.nodes, via, std::mem::take(&mut plan.makes)).await?;
+    let (plan, acls) = (&*plan, store.ensemble.settled.acls());
+    let sent = via.call(Kind::Once, "commit", |client: Arc<Client>| async move {
+        match write(&client, acls, plan, How::Together).await? {
+            // It might have been applied, had all been made that is missing.
+            (_, true) => Ok(write(&client, acls, plan, How::OneByOne).await?.0),
+            (sent, _) => Ok(sent),
         }
     });
     let sent = sent.await?;
     if matches!(sent, Sent::Applied(_)) {
-        store.nodes.remember(plan.makes.clone());
+        store.nodes.remember(plan.makes.iter().cloned());
     }
     Ok(sent)
+}
+
+/// Sends it all, and says whether it was refused for something that was not made and might be one by one.
+async fn write(client: &Client, acls: Acls<'static>, plan: &Plan, how: How) -> Result<(Sent, bool), Zk> {
+    let mut writer = plan.writer(client, acls)?;
+    let making = make(client, acls, &plan.makes, how)?;
+    let written = writer.commit();
+    let missing = made(making).await;
+    match (written.await, missing) {
+        (Ok(results), _) => Ok((Sent::Applied(results), false)),
+        (Err(MultiWriteError::OperationFailed { index, source: Zk::NoNode }), Ok(missing))
+            if missing.refused =>
+        {
+            Ok((Sent::Refused(index, Zk::NoNode), true))
+        }
+        (Err(MultiWriteError::OperationFailed { index, source }), Ok(missing)) => {
+            Ok((Sent::Refused(index, missing.explain(source)), false))
+        }
+        (Err(MultiWriteError::OperationFailed { index, source }), Err(_)) => {
+            Ok((Sent::Refused(index, source), false))
+        }
+        (Err(MultiWriteError::RequestFailed { source }), _) => Err(source),
+    }
 }
 
 /// Lets go of what was believed and was not so.
@@ -153,7 +167,7 @@ pub(super) async fn delete_prefix(store: &Store, prefix: &Key) -> Result<u64> {
     let nodes: Vec<_> = found.iter().map(|entry| keys::node(&entry.key)).collect();
     let mut count = 0;
     for some in nodes.chunks(DELETES) {
-        let answers = store.ensemble.call(Kind::Once, "delete_prefix", |client: Client| {
+        let answers = store.ensemble.call(Kind::Once, "delete_prefix", |client: Arc<Client>| {
             let some = some.to_vec();
             async move {
                 let deletes: Vec<_> = some.iter().map(|node| client.delete(node, None)).collect();

@@ -131,7 +131,7 @@ impl Watching {
         if self.disturbed {
             tokio::time::sleep(PAUSE).await;
         }
-        let watcher = self.ensemble.call(Kind::Repeatable, "watch", |client: Client| {
+        let watcher = self.ensemble.call(Kind::Repeatable, "watch", |client: Arc<Client>| {
             let (path, mode) = (self.path.clone(), self.mode);
             async move { client.watch(&path, mode).await }
         });

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use libtest_mimic::Trial;
-use quorate::kv::{Coordinator, StoreExt, Txn};
+use quorate::kv::{Consistency, Coordinator, Key, StoreExt, Txn};
 use quorate::lock::Mutex;
 use tokio::task::JoinSet;
 
@@ -17,7 +18,9 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
         trial(version, "a_lock_costs_one_flight_and_one_request_to_give_it_back", acquire_and_release),
         trial(version, "a_hand_over_costs_the_same_however_many_wait", hand_over),
         trial(version, "what_is_known_is_written_in_one_request", writes),
-        trial(version, "a_thousand_keys_are_listed_in_a_few_flights", lists),
+        trial(version, "a_thousand_keys_are_listed_in_a_few_requests", lists),
+        trial(version, "reads_at_the_same_time_are_one_request", reads),
+        trial(version, "many_directories_are_made_in_one_request", directories),
     ]
 }
 
@@ -54,8 +57,27 @@ async fn acquire_and_release(version: Version) {
     let (_zookeeper, tap, store) = tapped(version).await;
     let sessions = sessions(&store, TTL);
     let mutex = Mutex::new(&store, &sessions, "m").expect("a name");
-    // The first makes the directory.
+    // The first makes the directory, and does not know whether anybody stands there.
     mutex.lock().await.expect("it is free").release().await;
+    let before = quiet(&tap).await;
+    mutex.lock().await.expect("it is free").release().await;
+    quiet(&tap).await;
+    let pair = Counts::from([("multi", 1), ("delete", 1)]);
+    assert_eq!(but_watches(tap.since(&before)), pair, "nobody else was there");
+
+    // Somebody waits, so the next to enter asks who stands there along with its entering.
+    let held = mutex.lock().await.expect("it is free");
+    let waiter = tokio::spawn({
+        let mutex = mutex.clone();
+        async move { mutex.lock().await.expect("it is free").release().await }
+    });
+    until("it waits", PATIENCE, async || match mutex.waiters().await.expect("it answers").len() {
+        1 => Ok(()),
+        some => Err(format!("{some} wait")),
+    })
+    .await;
+    held.release().await;
+    soon("it has its turn", waiter).await.expect("it does not panic");
     let before = quiet(&tap).await;
     tap.hold(true);
     let locking = tokio::spawn({
@@ -63,7 +85,7 @@ async fn acquire_and_release(version: Version) {
         async move { mutex.lock().await.expect("it is free") }
     });
     // Nobody has an answer until both were asked.
-    let both = Counts::from([("create", 1), ("children", 1)]);
+    let both = Counts::from([("multi", 1), ("children", 1)]);
     until("both are asked in one flight", PATIENCE, async || match tap.since(&before) {
         asked if asked == both => Ok(()),
         asked => Err(format!("{asked:?}")),
@@ -97,8 +119,8 @@ async fn hand_over(version: Version) {
         held.release().await;
         let next = waiters.join_next().await.expect("one waits").expect("it does not panic");
         quiet(&tap).await;
-        // The release, and the look of the next: a failing write, its own place, and the names of all.
-        let expected = Counts::from([("delete", 2), ("exists", 1), ("children", 1)]);
+        // The release, and the look of the next: a failing write, and its own place with the names of all.
+        let expected = Counts::from([("delete", 2), ("reads", 1)]);
         assert_eq!(but_watches(tap.since(&before)), expected, "with {waiting}");
         drop(next);
     }
@@ -135,15 +157,62 @@ async fn writes(version: Version) {
 async fn lists(version: Version) {
     const MANY: usize = 1_000;
     let (_zookeeper, tap, store) = tapped(version).await;
-    for some in 0..MANY / 50 {
-        let puts =
-            (0..50).fold(Txn::new(), |txn, nth| txn.put(&key(&format!("p/k{}", some * 50 + nth)), "1"));
-        assert!(store.commit(puts).await.expect("it is answered").is_applied());
-    }
-    let before = tap.flights();
-    let listed = store.list(&key("p"), quorate::kv::Consistency::Linearizable).await.expect("it answers");
+    fill(&store, "p", MANY).await;
+    let (before, flown) = (tap.counts(), tap.flights());
+    let listed = store.list(&key("p"), Consistency::Linearizable).await.expect("it answers");
     assert_eq!(listed.len(), MANY);
-    let flights = tap.flights() - before;
+    // One for the prefix, and one for each fifty directories in it; each level behind a write that fails.
+    assert_eq!(tap.since(&before), Counts::from([("reads", 21), ("delete", 2)]));
+    let flights = tap.flights() - flown;
     // One for each level; on a busy machine a server may catch up with who asks, and it counts as one more.
     assert!((1..=20).contains(&flights), "{flights} flights");
+}
+
+/// Puts so many keys below a prefix, fifty in a commit.
+async fn fill(store: &Arc<dyn Coordinator>, prefix: &str, count: usize) {
+    let keys: Vec<_> = (0..count).map(|nth| key(&format!("{prefix}/k{nth}"))).collect();
+    for some in keys.chunks(50) {
+        let puts = some.iter().fold(Txn::new(), |txn, key| txn.put(key, "1"));
+        assert!(store.commit(puts).await.expect("it is answered").is_applied());
+    }
+}
+
+async fn reads(version: Version) {
+    let (_zookeeper, tap, store) = tapped(version).await;
+    fill(&store, "p", 50).await;
+    let keys: Vec<_> = (0..50).map(|nth| key(&format!("p/k{nth}"))).collect();
+    let read = async |key: &Key| store.get(key, Consistency::Linearizable).await.expect("it answers");
+    let before = tap.counts();
+    assert!(read(&keys[0]).await.is_some());
+    assert_eq!(tap.since(&before), Counts::from([("delete", 1), ("get", 1)]), "alone");
+    let before = tap.counts();
+    let found = join_all(keys.iter().map(read)).await;
+    assert!(
+        found.iter().zip(&keys).all(|(found, key)| found.as_ref().is_some_and(|entry| entry.key == *key))
+    );
+    assert_eq!(tap.since(&before), Counts::from([("delete", 1), ("reads", 1)]), "fifty at once");
+}
+
+async fn directories(version: Version) {
+    let (zookeeper, tap, store) = tapped(version).await;
+    // The directories that these are in, and what counters they need.
+    fill(&store, "p", 1).await;
+    let puts =
+        |from: usize| (from..from + 50).fold(Txn::new(), |txn, nth| txn.put(&key(&format!("p/n{nth}")), "1"));
+    let before = tap.counts();
+    assert!(store.commit(puts(0)).await.expect("it is answered").is_applied());
+    // Which counters stand, all that is missing, and the write.
+    assert_eq!(tap.since(&before), Counts::from([("children", 1), ("multi", 2)]));
+
+    // Another client does not know what stands. Half of these directories do, so none is made with the others.
+    let tap = Tap::to(zookeeper.addresses()[0]).await;
+    let other = connect(&zookeeper.url_via(&[tap.address], "")).await;
+    let deletes = (25..50).fold(Txn::new(), |txn, nth| txn.delete(&key(&format!("p/n{nth}"))));
+    assert!(store.commit(deletes).await.expect("it is answered").is_applied());
+    let before = tap.counts();
+    assert!(other.commit(puts(25)).await.expect("it is answered").is_applied());
+    let asked = tap.since(&before);
+    assert_eq!(asked.get("multi"), Some(&3), "refused, and again: {asked:?}");
+    let listed = store.list(&key("p"), Consistency::Linearizable).await.expect("it answers");
+    assert_eq!(listed.len(), 1 + 75);
 }
