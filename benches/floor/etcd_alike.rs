@@ -1,11 +1,13 @@
 //! etcd by hand again, with the requests that the contract takes: a put asks for what stood there, whose fence it keeps,
-//! and who enters a queue is told who stands ahead.
+//! who enters a queue is told who stands ahead, and a list leaves out what is reserved.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use etcd_client::{Compare, CompareOp, GetOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp};
+use etcd_client::{
+    Compare, CompareOp, GetOptions, KeyValue, PutOptions, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
+};
 
 use super::etcd::Etcd;
 use super::{Floor as _, Operations, VALUE};
@@ -54,5 +56,24 @@ impl Operations for Alike {
             .or_else([TxnOp::get(place.clone(), Some(GetOptions::new().with_keys_only()))]);
         self.0.commit(txn).await;
         self.0.delete(&place).await;
+    }
+
+    async fn fill_alike(&self, prefix: &str, count: usize) -> bool {
+        self.0.fill(prefix, count).await;
+        true
+    }
+
+    /// What is below it but for what is reserved there, as two ranges of one transaction. The client crate copies each of its
+    /// answers.
+    async fn list_alike(&self, prefix: &str) -> usize {
+        let reserved = |end: &str| format!("{prefix}/_quorate{end}");
+        let range = |from: String, to: String| TxnOp::get(from, Some(GetOptions::new().with_range(to)));
+        let ranges = [range(format!("{prefix}/"), reserved("/")), range(reserved("0"), format!("{prefix}0"))];
+        let answer = self.0.client.kv_client().txn(Txn::new().and_then(ranges)).await.expect("it answers");
+        let entries = answer.op_responses().into_iter().flat_map(|answer| match answer {
+            TxnOpResponse::Get(mut found) => found.take_kvs(),
+            _ => Vec::new(),
+        });
+        entries.map(KeyValue::into_key_value).collect::<Vec<_>>().len()
     }
 }
