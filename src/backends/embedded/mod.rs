@@ -78,7 +78,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// concerns them alone (grant, renew, revoke) does not wait for the disk; a place in a queue does, for its fence. A change
 /// reaches the watches of other processes in about a millisecond. [`Consistency::Local`] is linearizable too.
 ///
-/// Where requests are quick, a request that is alone looks up to 0.1 ms for its answer before its task yields.
+/// Where requests are quick, a request that is alone looks up to 0.15 ms for its answer before its task yields.
 ///
 /// # Where it ends
 ///

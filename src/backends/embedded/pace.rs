@@ -14,11 +14,15 @@ use tokio::sync::oneshot::error::TryRecvError;
 use super::host::{self, Ear, Wake};
 use super::job::Kind;
 
-/// How long the engine lingers after it has done something.
-const LINGER: Duration = Duration::from_micros(50);
+/// How long the engine lingers after it has done something: longer than it takes to wake a caller, or it would be asleep
+/// whenever a caller that did not look comes again.
+const LINGER: Duration = Duration::from_micros(100);
 /// How long a caller looks for its answer, at most: an engine that sleeps must wake first. No other task of its thread
 /// goes on meanwhile.
-const LOOK: Duration = Duration::from_micros(100);
+const LOOK: Duration = Duration::from_micros(150);
+/// What takes no longer is looked for. What is done right after a nap takes twice as long as otherwise, and must not be the
+/// reason for the next nap.
+const QUICK: Duration = Duration::from_micros(100);
 
 /// What the engine and its callers know of each other.
 #[derive(Debug)]
@@ -27,7 +31,7 @@ pub(super) struct Pace {
     asleep: AtomicBool,
     /// How many callers have asked and are not answered.
     asking: AtomicUsize,
-    /// Whether the last request took no longer than it is looked for: one that waits for the disk, and one that does not.
+    /// Whether the last request was quick: one that waits for the disk, and one that does not.
     quick: [AtomicBool; 2],
 }
 
@@ -75,7 +79,7 @@ impl Pace {
 
     /// For the engine: requests of this kind have taken so long.
     pub(super) fn took(&self, kind: Kind, nanos: i64) {
-        self.quick[usize::from(kind.is_synced())].store(nanos <= nanos_of(LOOK) / 2, Ordering::Relaxed);
+        self.quick[usize::from(kind.is_synced())].store(nanos <= nanos_of(QUICK), Ordering::Relaxed);
     }
 
     /// For a caller, for as long as it waits for its answer.
