@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use async_io::Timer;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use zookeeper_client::{Client, Error as Zk, StateWatcher};
 
 use super::connection::{self, Kind, ask, barrier, is_over};
@@ -226,7 +227,8 @@ impl Live {
 async fn watch_over(live: Weak<Live>) {
     loop {
         let Some(end) = live.upgrade().map(|live| live.end()) else { return };
-        sleep_until(end).await;
+        // Of this clock, as no runtime may be held up.
+        Timer::at(end.into_std()).await;
         let Some(live) = live.upgrade() else { return };
         if live.expire() {
             tracing::debug!(session = %live.id, "the session was not renewed, and is closed");
