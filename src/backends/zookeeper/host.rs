@@ -297,3 +297,148 @@ pub(super) async fn gathered<F: Future>(work: F) -> F::Output {
         drop(held);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use futures_util::future::{join_all, pending};
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// Counts what it is sent, and how often it is polled for that.
+    fn counting(
+        host: &Host,
+        polls: &Arc<AtomicUsize>,
+        until: usize,
+    ) -> (mpsc::UnboundedSender<()>, Running<usize>) {
+        let (send, mut sent) = mpsc::unbounded_channel();
+        let polls = Arc::clone(polls);
+        let mut count = 0;
+        let counted = host.run(poll_fn(move |context| {
+            polls.fetch_add(1, Ordering::Relaxed);
+            // Not a runtime's, so there is no budget of polls here.
+            while count < until && sent.poll_recv(context).is_ready() {
+                count += 1;
+            }
+            if count == until { Poll::Ready(count) } else { Poll::Pending }
+        }));
+        (send, counted)
+    }
+
+    #[tokio::test]
+    async fn a_task_is_polled_by_whoever_wakes_it() {
+        let host = Host::default();
+        let (wake, woken) = oneshot::channel();
+        let polled = host.run(async move {
+            woken.await.unwrap();
+            thread::current().id()
+        });
+        let waker = thread::spawn(move || {
+            wake.send(()).unwrap();
+            thread::current().id()
+        });
+        assert_eq!(polled.done().await, Some(waker.join().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn no_wake_is_lost() {
+        const EACH: usize = 20_000;
+        let (host, polls) = (Host::default(), Arc::default());
+        let (send, counted) = counting(&host, &polls, 2 * EACH);
+        let threads = [send.clone(), send]
+            .map(|send| thread::spawn(move || (0..EACH).for_each(|_| send.send(()).unwrap())));
+        assert_eq!(counted.done().await, Some(2 * EACH));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_many_ask_for_at_once_is_seen_at_once() {
+        let (host, polls) = (Host::default(), Arc::default());
+        let (send, counted) = counting(&host, &polls, 64);
+        let ask = || {
+            gathered(async {
+                send.send(()).unwrap();
+                yield_now().await;
+            })
+        };
+        join_all((0..64).map(|_| ask())).await;
+        assert_eq!(counted.done().await, Some(64));
+        assert_eq!(polls.load(Ordering::Relaxed), 2, "at first, and with all");
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_has_asked_all_the_same() {
+        let (host, polls) = (Host::default(), Arc::default());
+        let (send, counted) = counting(&host, &polls, 1);
+        let asking = gathered(async {
+            send.send(()).unwrap();
+            pending::<()>().await;
+        });
+        assert!(asking.now_or_never().is_none());
+        assert_eq!(counted.done().await, Some(1));
+    }
+
+    #[tokio::test]
+    async fn they_end_with_the_host_or_with_who_waits_for_them() {
+        let (host, other) = (Host::default(), Host::default());
+        let held = Arc::new(());
+        let work = || {
+            let held = Arc::clone(&held);
+            async move {
+                // What a task spawns ends with the host as well.
+                let kept = Arc::clone(&held);
+                drop(spawns_core::spawn(async move {
+                    let _kept = kept;
+                    pending::<()>().await;
+                }));
+                let _held = held;
+                pending::<()>().await;
+            }
+        };
+        let running = host.run(work());
+        let given_up = other.run(work());
+        assert_eq!(Arc::strong_count(&held), 5);
+        drop(given_up);
+        assert_eq!(Arc::strong_count(&held), 4);
+        drop(host);
+        assert_eq!(Arc::strong_count(&held), 2);
+        assert_eq!(running.done().await, None);
+        drop(other);
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
+
+    #[tokio::test]
+    async fn a_task_may_end_itself() {
+        let host = Host::default();
+        let own = Arc::new(Mutex::new(None));
+        let held = Arc::new(());
+        let (wake, woken) = oneshot::channel::<()>();
+        let running = {
+            let (own, held) = (Arc::clone(&own), Arc::clone(&held));
+            host.run(async move {
+                let _held = held;
+                woken.await.unwrap();
+                drop(with(&own, Option::<Running<()>>::take));
+                pending::<()>().await;
+            })
+        };
+        with(&own, |own| *own = Some(running));
+        wake.send(()).unwrap();
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_not_that_of_who_wakes() {
+        let host = Host::default();
+        let (wake, woken) = oneshot::channel::<()>();
+        let running = host.run(async move {
+            woken.await.unwrap();
+            panic!("as a test");
+        });
+        wake.send(()).unwrap();
+        assert_eq!(running.done().await, None::<()>);
+    }
+}
