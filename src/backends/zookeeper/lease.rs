@@ -166,7 +166,7 @@ impl Live {
 
 impl Drop for Live {
     /// A session that nobody has ended lives out its ttl, whatever becomes of the store, as something may be bound to it
-    /// that nobody means to renew. The client would close it at its own end; its task ends with the store's thread.
+    /// that nobody means to renew. The client would close it at its own end; its task ends with the store.
     fn drop(&mut self) {
         std::mem::forget(with(&self.life, |life| life.client.take()));
     }
