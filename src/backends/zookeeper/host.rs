@@ -91,28 +91,21 @@ fn with<T, R>(mutex: &Mutex<T>, work: impl FnOnce(&mut T) -> R) -> R {
 
 impl Tasks {
     fn start(self: &Arc<Self>, work: Work) -> Arc<Task> {
-        let task = with(&self.0, |register| {
-            let task = Arc::new(Task {
-                number: register.next,
-                tasks: Arc::downgrade(self),
-                state: Mutex::new(State::Idle(work, false)),
-            });
+        let (task, closed) = with(&self.0, |register| {
+            let state = Mutex::new(State::Idle(work, false));
+            let task = Arc::new(Task { number: register.next, tasks: Arc::downgrade(self), state });
             register.next += 1;
             if !register.closed {
                 register.tasks.insert(task.number, Arc::clone(&task));
             }
-            (!register.closed).then(|| Arc::clone(&task)).ok_or(task)
+            (task, register.closed)
         });
-        match task {
-            Ok(task) => {
-                Arc::clone(&task).wake();
-                task
-            }
-            Err(task) => {
-                task.end();
-                task
-            }
+        if closed {
+            task.end();
+        } else {
+            Arc::clone(&task).wake();
         }
+        task
     }
 
     fn end(&self) {
