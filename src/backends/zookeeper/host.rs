@@ -113,7 +113,9 @@ impl Tasks {
             register.closed = true;
             std::mem::take(&mut register.tasks)
         });
-        tasks.values().for_each(|task| task.end());
+        for task in tasks.values() {
+            task.end();
+        }
     }
 }
 
@@ -302,18 +304,14 @@ mod tests {
     use super::*;
 
     /// Counts what it is sent, and how often it is polled for that.
-    fn counting(
-        host: &Host,
-        polls: &Arc<AtomicUsize>,
-        until: usize,
-    ) -> (mpsc::UnboundedSender<()>, Running<usize>) {
-        let (send, mut sent) = mpsc::unbounded_channel();
+    fn counting(host: &Host, polls: &Arc<AtomicUsize>, until: usize) -> (mpsc::Sender<()>, Running<usize>) {
+        let (send, mut asked) = mpsc::channel(until);
         let polls = Arc::clone(polls);
         let mut count = 0;
         let counted = host.run(poll_fn(move |context| {
             polls.fetch_add(1, Ordering::Relaxed);
             // Not a runtime's, so there is no budget of polls here.
-            while count < until && sent.poll_recv(context).is_ready() {
+            while count < until && asked.poll_recv(context).is_ready() {
                 count += 1;
             }
             if count == until { Poll::Ready(count) } else { Poll::Pending }
@@ -342,9 +340,11 @@ mod tests {
         let (host, polls) = (Host::default(), Arc::default());
         let (send, counted) = counting(&host, &polls, 2 * EACH);
         let threads = [send.clone(), send]
-            .map(|send| thread::spawn(move || (0..EACH).for_each(|_| send.send(()).unwrap())));
+            .map(|send| thread::spawn(move || (0..EACH).for_each(|_| send.try_send(()).unwrap())));
         assert_eq!(counted.done().await, Some(2 * EACH));
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
     }
 
     #[tokio::test]
@@ -353,7 +353,7 @@ mod tests {
         let (send, counted) = counting(&host, &polls, 64);
         let ask = || {
             gathered(async {
-                send.send(()).unwrap();
+                send.try_send(()).unwrap();
                 yield_now().await;
             })
         };
@@ -367,7 +367,7 @@ mod tests {
         let (host, polls) = (Host::default(), Arc::default());
         let (send, counted) = counting(&host, &polls, 1);
         let asking = gathered(async {
-            send.send(()).unwrap();
+            send.try_send(()).unwrap();
             pending::<()>().await;
         });
         assert!(asking.now_or_never().is_none());
@@ -384,11 +384,11 @@ mod tests {
                 // What a task spawns ends with the host as well.
                 let kept = Arc::clone(&held);
                 drop(spawns_core::spawn(async move {
-                    let _kept = kept;
                     pending::<()>().await;
+                    drop(kept);
                 }));
-                let _held = held;
                 pending::<()>().await;
+                drop(held);
             }
         };
         let running = host.run(work());
@@ -412,10 +412,10 @@ mod tests {
         let running = {
             let (own, held) = (Arc::clone(&own), Arc::clone(&held));
             host.run(async move {
-                let _held = held;
                 woken.await.unwrap();
                 drop(with(&own, Option::<Running<()>>::take));
                 pending::<()>().await;
+                drop(held);
             })
         };
         with(&own, |own| *own = Some(running));
