@@ -157,6 +157,17 @@ impl Operations for Alike {
             written = all.try_collect::<()>() => written.expect("they are made"),
             () = async { loop { watched.changed().await; } } => {}
         }
-        Some(began.elapsed())
+        let took = began.elapsed();
+        drop(watched);
+        // The server would keep the directories for a while, and has little memory.
+        for some in directories.chunks(size) {
+            let mut deletes = session.new_multi_writer();
+            for directory in some {
+                deletes.add_delete(&format!("{directory}/="), None).expect("a path");
+                deletes.add_delete(directory, None).expect("a path");
+            }
+            deletes.commit().await.expect("they stand");
+        }
+        Some(took)
     }
 }
