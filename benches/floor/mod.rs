@@ -62,6 +62,11 @@ pub(crate) trait Operations: Send + Sync {
     async fn list_alike(&self, _prefix: &str) -> usize {
         0
     }
+
+    /// [Registers](Floor::register) with the contract's own requests, if these are others than the floor's.
+    async fn register_alike(&self, _prefix: &str, _count: usize) -> Option<Duration> {
+        None
+    }
 }
 
 /// All that a server does for us.

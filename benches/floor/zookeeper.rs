@@ -20,9 +20,9 @@ const OPERATIONS: usize = 500;
 
 #[derive(Clone)]
 pub(crate) struct ZooKeeper {
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     pub(super) client: Arc<Client>,
-    watcher: Arc<Client>,
+    pub(super) watcher: Arc<Client>,
 }
 
 /// On the runtime that all else is on.
@@ -41,7 +41,7 @@ impl ZooKeeper {
     }
 }
 
-async fn open(address: SocketAddr) -> Client {
+pub(super) async fn open(address: SocketAddr) -> Client {
     let connect = async move {
         Client::connector().with_session_timeout(Duration::from_mins(1)).connect(&address.to_string()).await
     };

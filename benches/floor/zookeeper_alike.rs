@@ -2,17 +2,26 @@
 //! see all that was acknowledged, writes that check a counter beside the node, as the node's own version begins anew when
 //! it is made again, and keys that are directories.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
-use zookeeper_client::{Acls, CreateMode, MultiReadResult, MultiWriteResult, MultiWriter};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::time::Instant;
+use zookeeper_client::{Acls, AddWatchMode, CreateMode, MultiReadResult, MultiWriteResult, MultiWriter};
 
-use super::zookeeper::{ZooKeeper, make, path};
+use super::zookeeper::{ZooKeeper, make, open, path};
 use super::{Operations, VALUE};
 
 pub(crate) struct Alike(ZooKeeper);
 
 /// The counter, which nobody raises.
 const COUNTER: &str = "/floor-counter";
+
+/// How many are registered in one commit, how many counters that raises, as many keys hash to so many of 256, and how many
+/// commits are under way.
+const REGISTERED: (usize, usize, usize) = (64, 57, 3);
 
 impl Alike {
     pub(crate) async fn of(raw: &ZooKeeper) -> Self {
@@ -111,5 +120,54 @@ impl Operations for Alike {
             listed += answers.iter().filter(|answer| matches!(answer, MultiReadResult::Data { .. })).count();
         }
         listed
+    }
+
+    /// For each a directory, in a request of its own for all of a commit, and its value in it; all below a watch, as
+    /// whoever registers looks after what stands there.
+    async fn register_alike(&self, prefix: &str, count: usize) -> Option<Duration> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let session = open(self.0.address).await;
+        let prefix = path(&format!("{prefix}{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        make(&session, &prefix, CreateMode::Container).await;
+        let (size, counters, abreast) = REGISTERED;
+        for nth in 0..counters {
+            make(&session, &format!("{prefix}-{nth}"), CreateMode::Container).await;
+        }
+        let watched = self.0.watcher.watch(&prefix, AddWatchMode::PersistentRecursive).await;
+        let mut watched = watched.expect("it is watched");
+        let directories: Vec<_> = (0..count).map(|nth| format!("{prefix}/{nth:05}")).collect();
+        let commit = async |some: &[String]| {
+            let (mut makes, mut writes) = (session.new_multi_writer(), session.new_multi_writer());
+            for directory in some {
+                let options = CreateMode::Container.with_acls(Acls::anyone_all());
+                makes.add_create(directory, b"", &options)?;
+                let options = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
+                writes.add_create(&format!("{directory}/="), &VALUE, &options)?;
+            }
+            for nth in 0..counters {
+                writes.add_set_data(&format!("{prefix}-{nth}"), b"", None)?;
+            }
+            let (made, written) = (makes.commit(), writes.commit());
+            made.await?;
+            written.await.map(drop)
+        };
+        let began = Instant::now();
+        let all = stream::iter(directories.chunks(size)).map(commit).buffer_unordered(abreast);
+        tokio::select! {
+            written = all.try_collect::<()>() => written.expect("they are made"),
+            () = async { loop { watched.changed().await; } } => {}
+        }
+        let took = began.elapsed();
+        drop(watched);
+        // The server would keep the directories for a while, and has little memory.
+        for some in directories.chunks(size) {
+            let mut deletes = session.new_multi_writer();
+            for directory in some {
+                deletes.add_delete(&format!("{directory}/="), None).expect("a path");
+                deletes.add_delete(directory, None).expect("a path");
+            }
+            deletes.commit().await.expect("they stand");
+        }
+        Some(took)
     }
 }

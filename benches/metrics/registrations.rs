@@ -27,14 +27,14 @@ pub(super) fn metrics() -> Vec<Metric> {
             unit: "ms",
             bar,
             rounds: 5,
-            contestants: |arena, _| ready(register(arena, "register-1000", 1000)).boxed_local(),
+            contestants: |arena, _| register(arena, "register-1000", 1000).boxed_local(),
         },
         Metric {
             name: "register-10000",
             unit: "ms",
             bar,
             rounds: 3,
-            contestants: |arena, _| ready(register(arena, "register-10000", MANY)).boxed_local(),
+            contestants: |arena, _| register(arena, "register-10000", MANY).boxed_local(),
         },
         Metric {
             name: "memory-10000",
@@ -54,13 +54,22 @@ pub(super) fn metrics() -> Vec<Metric> {
 }
 
 /// By a process of its own, against raw writes in batches.
-fn register(arena: &Arena, metric: &'static str, count: usize) -> Vec<Contestant> {
+async fn register(arena: &Arena, metric: &'static str, count: usize) -> Vec<Contestant> {
     let ours = Program { command: child(arena, "register", count), metric, unit: "ms", operations: 1 };
-    let by_hand = Batches { floor: Arc::clone(&arena.floor), count };
-    vec![
+    let floor = Arc::clone(&arena.floor);
+    let by_hand = Batches(async move || floor.register("floor-crowd", count).await);
+    let mut all = vec![
         Contestant::new(Role::Quorate, "quorate", ours),
         Contestant::new(Role::Floor, "raw batches", by_hand),
-    ]
+    ];
+    if let Some(alike) = arena.alike.clone()
+        && alike.register_alike("floor-crowd-alike", 0).await.is_some()
+    {
+        let register =
+            async move || alike.register_alike("floor-crowd-alike", count).await.unwrap_or_default();
+        all.push(Contestant::new(Role::Other, "same requests", Batches(register)));
+    }
+    all
 }
 
 fn memory(arena: &Arena) -> Vec<Contestant> {
@@ -77,15 +86,13 @@ fn child(arena: &Arena, what: &'static str, count: usize) -> impl FnMut() -> Com
     move || child(&format!("crowd{}", NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
-struct Batches {
-    floor: Arc<dyn crate::floor::Floor>,
-    count: usize,
-}
+/// What registers, and says how long that took.
+struct Batches<R>(R);
 
-impl Work for Batches {
+impl<R: AsyncFnMut() -> Duration> Work for Batches<R> {
     fn slice(&mut self) -> LocalBoxFuture<'_, Slice> {
         async {
-            let took = self.floor.register("floor-crowd", self.count).await;
+            let took = (self.0)().await;
             Slice { values: vec![took.as_secs_f64() * 1e3], operations: 1 }
         }
         .boxed_local()

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use zookeeper_client::{Client, Error as Zk, SessionState};
 
 use super::error::{Cure, Fault, classify};
-use super::host::Host;
+use super::host::{Host, gathered};
 use super::options::Settled;
 use crate::kv::{ErrorKind, Outcome};
 
@@ -51,7 +51,7 @@ where
     Fut: Future<Output = Result<T, Zk>>,
 {
     up(client, end).await?;
-    match timeout_at(end, ask(Arc::clone(client))).await {
+    match timeout_at(end, gathered(ask(Arc::clone(client)))).await {
         Ok(answer) => answer.map_err(classify),
         Err(_) => Err(Fault::silent()),
     }

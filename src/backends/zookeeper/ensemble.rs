@@ -149,10 +149,13 @@ impl Ensemble {
     /// Lets what comes next connect anew, unless another request has seen to that.
     pub(super) fn give_up(&self, generation: u64) {
         let mut state = self.state();
-        if state.generation == generation {
+        let given_up = (state.generation == generation).then(|| {
             state.generation += 1;
-            state.open = None;
-        }
+            state.open.take()
+        });
+        drop(state);
+        // It may be closed here and now.
+        drop(given_up);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -3,10 +3,12 @@
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Stream};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::ensemble::Ensemble;
@@ -48,10 +50,11 @@ async fn aside<T: Send + 'static>(
     work: impl FnOnce(&[Server], Option<&Arc<ClientConfig>>) -> T + Send + 'static,
 ) -> Option<T> {
     let (servers, tls) = (ensemble.settled.servers.clone(), ensemble.settled.tls_config());
-    let working = ensemble
-        .host
-        .run(async move { tokio::task::spawn_blocking(move || work(&servers, tls.as_ref())).await.ok() });
-    working.done().await.flatten()
+    let (tell, told) = oneshot::channel();
+    let look = move || drop(tell.send(work(&servers, tls.as_ref())));
+    // Not one of the runtime's, which would wait for it at its end.
+    thread::Builder::new().name("quorate-zookeeper".into()).spawn(look).ok()?;
+    told.await.ok()
 }
 
 fn ask(server: &Server, tls: Option<&Arc<ClientConfig>>) -> io::Result<Option<Arc<str>>> {

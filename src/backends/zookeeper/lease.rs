@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use async_io::Timer;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use zookeeper_client::{Client, Error as Zk, StateWatcher};
 
 use super::connection::{self, Kind, ask, barrier, is_over};
@@ -165,7 +166,7 @@ impl Live {
 
 impl Drop for Live {
     /// A session that nobody has ended lives out its ttl, whatever becomes of the store, as something may be bound to it
-    /// that nobody means to renew. The client would close it at its own end; its task ends with the store's thread.
+    /// that nobody means to renew. The client would close it at its own end; its task ends with the store.
     fn drop(&mut self) {
         std::mem::forget(with(&self.life, |life| life.client.take()));
     }
@@ -226,7 +227,8 @@ impl Live {
 async fn watch_over(live: Weak<Live>) {
     loop {
         let Some(end) = live.upgrade().map(|live| live.end()) else { return };
-        sleep_until(end).await;
+        // Of this clock, as no runtime may be held up.
+        Timer::at(end.into_std()).await;
         let Some(live) = live.upgrade() else { return };
         if live.expire() {
             tracing::debug!(session = %live.id, "the session was not renewed, and is closed");

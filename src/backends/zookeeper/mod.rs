@@ -75,7 +75,8 @@ const MAX_KEY: usize = 512;
 ///
 /// # How it talks
 ///
-/// All connections live on a thread of the store's own, so no runtime that is busy holds up a heartbeat. A connection that
+/// What is received, and each heartbeat, is the business of one thread for all stores of a process, that of `async-io`, and
+/// of no runtime of the caller's, so none that is busy holds up a heartbeat. Whoever asks sends himself. A connection that
 /// breaks, or is silent, goes on at another server. Nothing is sent while there is none, and each request has a deadline.
 /// A write is one request as long as what this client knows of its keys is true; otherwise it looks, and writes again.
 ///
@@ -158,7 +159,7 @@ impl Zookeeper {
     pub async fn connect(options: ZookeeperOptions) -> Result<Self> {
         let at = |error: Error| error.at(BACKEND, "connect");
         let settled = Arc::new(options.settle().map_err(at)?);
-        let host = Arc::new(Host::start().map_err(at)?);
+        let host = Arc::new(Host::default());
         let ensemble = Arc::new(Ensemble::new(host, settled));
         let (probed, server) = tokio::join!(ensemble.probe(), knock::version(&ensemble));
         probed.map_err(at)?;
