@@ -113,17 +113,6 @@ pub(super) fn entry(key: Key, stored: &[u8]) -> Result<Entry, Fault> {
     Ok(Entry::new(key, Bytes::copy_from_slice(&stored[head + 1..]), version, fence, session))
 }
 
-/// Any number of keys, each with what is stored there.
-pub(super) fn entries(value: Value) -> Result<Vec<Entry>, Fault> {
-    let mut parts = array(value)?.into_iter();
-    let mut entries = Vec::with_capacity(parts.len() / 2);
-    while let Some(at) = parts.next() {
-        let stored = parts.next().ok_or_else(|| odd("half an entry"))?;
-        entries.push(entry(key(at)?, &bytes(stored)?)?);
-    }
-    Ok(entries)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

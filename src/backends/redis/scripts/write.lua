@@ -38,11 +38,14 @@ local function publish(session)
   for _, other in ipairs(others or {}) do
     call(unpack(other))
   end
-  local bytes = 0
-  for nth = 1, #changes do
-    bytes = bytes + #changes[nth]
+  local texts, bytes = { id }, 0
+  for nth = 1, #changes, 2 do
+    local key, what = changes[nth], changes[nth + 1]
+    bytes = bytes + #key + #what
+    local last = #texts
+    texts[last + 1], texts[last + 2], texts[last + 3] = key, changes[nth + 2] and #what or '', what
   end
-  tell(bytes, unpack(changes))
+  tell(bytes, table.concat(texts, '\0'), unpack(changes))
 end
 
 local function unbind(key, session)
