@@ -86,7 +86,11 @@ fn change<'a>(id: &str, mut fields: impl Iterator<Item = &'a [u8]>) -> Result<To
         }
         let at =
             std::str::from_utf8(at).ok().and_then(|at| Key::decode(at).ok()).ok_or_else(|| odd("no key"))?;
-        told.events.push(if stored.is_empty() { Event::Delete(at) } else { Event::Put(entry(at, stored)?) });
+        told.events.push(if stored.is_empty() {
+            Event::Delete(at)
+        } else {
+            Event::Put(entry(at, stored.to_vec())?)
+        });
     }
     Ok(told)
 }

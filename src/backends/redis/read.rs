@@ -61,18 +61,27 @@ fn command(meta: &str, key: &Key, session: Option<&str>) -> Cmd {
 
 /// Asks for the state of the store, and for what stands beside it under these names.
 fn mget(meta: &str, kind: &str, names: &[&str]) -> Cmd {
-    let mut command = redis::cmd("MGET");
-    command.arg(meta);
+    let mut key = [meta.trim_end_matches("meta"), kind].concat();
+    let stem = key.len();
+    let size = names.iter().map(|name| stem + name.len()).sum::<usize>();
+    // One more may come.
+    let mut command = Cmd::with_capacity(names.len() + 3, size + 2 * SESSION);
+    command.arg("MGET").arg(meta);
     for name in names {
-        command.arg([meta.trim_end_matches("meta"), kind, name].concat());
+        key.truncate(stem);
+        key.push_str(name);
+        command.arg(&key);
     }
     command
 }
 
+/// The key of a session, or of the state of the store, is seldom longer.
+const SESSION: usize = 96;
+
 fn read(key: &Key, answer: Value) -> Result<(Option<State>, Option<Entry>, bool), Fault> {
     let (state, mut stored) = stored(answer)?;
     let mut next = || stored.next().flatten();
-    let found = next().map(|stored| entry(key.clone(), &bytes(stored)?)).transpose()?;
+    let found = next().map(|stored| entry(key.clone(), bytes(stored)?)).transpose()?;
     Ok((state, found, next().is_some()))
 }
 
@@ -147,7 +156,10 @@ fn ranges(prefix: &Key) -> [Vec<u8>; 4] {
 
 /// The key that a member of the index stands for, if the prefix covers it.
 fn listed(prefix: &Key, member: Value) -> Result<Option<Key>, Fault> {
-    let key = Key::decode(&text(member)?.replace('\0', "/")).map_err(|_| odd("no key"))?;
+    let mut member = bytes(member)?;
+    member.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b'/');
+    let key = std::str::from_utf8(&member).ok().and_then(|key| Key::decode(key).ok());
+    let key = key.ok_or_else(|| odd("no key"))?;
     Ok(Some(key).filter(|key| prefix.covers(key)))
 }
 
@@ -156,7 +168,7 @@ fn few(prefix: &Key, found: Vec<Value>) -> Result<Vec<Entry>, Fault> {
     let (mut found, mut entries) = (found.into_iter(), Vec::new());
     while let (Some(member), Some(stored)) = (found.next(), found.next()) {
         if let Some(key) = listed(prefix, member)? {
-            entries.push(entry(key, &bytes(stored)?)?);
+            entries.push(entry(key, bytes(stored)?)?);
         }
     }
     Ok(entries)
@@ -176,7 +188,7 @@ async fn many(
     let Some((_, stored)) = beside(servers, operation, state, "e:", &names).await? else { return Ok(None) };
     let mut entries = Vec::with_capacity(keys.len());
     for (key, stored) in keys.into_iter().zip(stored) {
-        let found = stored.map(|stored| entry(key, &bytes(stored)?)).transpose();
+        let found = stored.map(|stored| entry(key, bytes(stored)?)).transpose();
         let found = found.map_err(|fault| fault.error.at(BACKEND, operation))?;
         match found.filter(|entry| entry.version.raw() <= state.revision.into()) {
             Some(entry) => entries.push(entry),

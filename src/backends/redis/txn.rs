@@ -96,7 +96,7 @@ fn rejected(txn: &Txn, nth: Option<Value>, found: Option<Value>) -> Result<Write
     let nth = nth.map(number).transpose()?.and_then(|nth| usize::try_from(nth).ok());
     let check = nth.and_then(|nth| txn.checks().get(nth.checked_sub(1)?));
     let key = check.ok_or_else(|| odd("no such check"))?.key().clone();
-    let found = found.map(|found| entry(key.clone(), &bytes(found)?)).transpose()?;
+    let found = found.map(|found| entry(key.clone(), bytes(found)?)).transpose()?;
     Ok(Write::Rejected(Rejection { key, found }))
 }
 
