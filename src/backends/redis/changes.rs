@@ -28,32 +28,33 @@ pub(super) fn told(found: Value) -> Result<Vec<Told>, Fault> {
     array(entries)?.into_iter().map(streamed).collect()
 }
 
-/// Reads what a script published: parts that NUL separates, which is in no key. The first says at which revision it was; then come
-/// of each change its key, the length of what stands there, and that. The last has no length, and goes to the end.
+/// A key, and what stands there.
+type Change<'a> = [&'a [u8]; 2];
+
+/// Reads what a script published: parts that NUL separates, which is in no key. The first says at which revision it was; then
+/// come of each change its key, the length of what stands there, and that. The last has no length, and goes to the end.
 pub(super) fn published(text: &[u8]) -> Result<Told, Fault> {
-    let (id, mut rest) = part(text).ok_or_else(|| odd("no revision"))?;
+    let (id, rest) = part(text).ok_or_else(|| odd("no revision"))?;
     let id = std::str::from_utf8(id).map_err(|_| odd("no revision"))?;
-    let mut fields = Vec::with_capacity(2);
-    loop {
-        let (key, what, behind) = published_change(rest).ok_or_else(|| odd("half a change"))?;
-        fields.extend([key, what]);
-        match behind {
-            Some(behind) => rest = behind,
-            None => return change(id, fields.into_iter()),
-        }
+    let (mut fields, mut rest) = (Vec::with_capacity(2), Some(rest));
+    while let Some(text) = rest {
+        let (change, behind) = first(text).ok_or_else(|| odd("half a change"))?;
+        fields.extend(change);
+        rest = behind;
     }
+    change(id, fields.into_iter())
 }
 
-/// The first change: its key, what stands there, and what comes behind it.
-fn published_change(text: &[u8]) -> Option<(&[u8], &[u8], Option<&[u8]>)> {
+/// The first of the changes, and what comes behind it.
+fn first(text: &[u8]) -> Option<(Change<'_>, Option<&[u8]>)> {
     let (key, rest) = part(text)?;
     let (length, rest) = part(rest)?;
     if length.is_empty() {
-        return Some((key, rest, None));
+        return Some(([key, rest], None));
     }
     let length = std::str::from_utf8(length).ok()?.parse().ok()?;
     let (what, rest) = rest.split_at_checked(length)?;
-    Some((key, what, Some(rest.strip_prefix(b"\0")?)))
+    Some(([key, what], Some(rest.strip_prefix(b"\0")?)))
 }
 
 /// What stands before the next NUL, and behind it.

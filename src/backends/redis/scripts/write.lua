@@ -1,8 +1,9 @@
--- The queue that an entry is a place of, by its name: QUEUE/SESSION-TICKET, bound to that session.
+-- The queue that an entry is a place of, by its name: QUEUE/SESSION-TICKET, bound to that session. Most are none, which the
+-- ticket tells without making anything.
 local function queue_of(key, session)
   local from = #key - #session - 33
-  if from > 2 and string.find(key, '/' .. session .. '-', from - 1, true) == from - 1
-    and string.find(key, '^[xs]%x+$', -33) then
+  if from > 2 and string.find(key, '^[xs]%x+$', -33)
+    and string.find(key, '/' .. session .. '-', from - 1, true) == from - 1 then
     return root .. 'q:' .. string.sub(key, 1, from - 2)
   end
 end
