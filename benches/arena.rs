@@ -131,7 +131,9 @@ impl Arena {
                 use crate::servers::redis::Version;
                 let (cluster, address) = serve(Options::new(Version::usual())).await;
                 let floor = crate::floor::redis::Redis::connect(address).await;
-                Self::served("redis", Rc::new(cluster), Arc::new(floor)).await
+                let alike = Arc::new(crate::floor::redis_alike::Alike::of(&floor).await);
+                let arena = Self::served("redis", Rc::new(cluster), Arc::new(floor)).await;
+                Self { alike: Some(alike), ..arena }
             }
             _ => panic!("there is no backend {backend:?} here; there are {}", Self::BACKENDS.join(", ")),
         }
@@ -184,10 +186,13 @@ impl Arena {
         }
     }
 
-    /// What the raw operations and the same requests by hand are here. Requests alike count where they are others; where they
-    /// are as many, and only heavier, what they cost is ours to answer for.
+    /// What the raw operations and the same requests by hand are here. Requests alike count where they are others, and the raw
+    /// ones have not the same effect; where they are as many, and only heavier, what they cost is ours to answer for.
     pub(crate) fn floors(&self) -> (Role, Role) {
-        if self.backend == "zookeeper" { (Role::Other, Role::Floor) } else { (Role::Floor, Role::Other) }
+        match self.backend {
+            "redis" | "zookeeper" => (Role::Other, Role::Floor),
+            _ => (Role::Floor, Role::Other),
+        }
     }
 
     pub(crate) async fn requests(&self) -> Option<u64> {

@@ -17,6 +17,8 @@ pub(crate) mod etcd_alike;
 pub(crate) mod file;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+#[cfg(feature = "redis")]
+pub(crate) mod redis_alike;
 #[cfg(feature = "zookeeper")]
 pub(crate) mod zookeeper;
 #[cfg(feature = "zookeeper")]

@@ -18,7 +18,7 @@ const PIPELINE: usize = 1000;
 
 pub(crate) struct Redis {
     client: Client,
-    link: MultiplexedConnection,
+    pub(super) link: MultiplexedConnection,
     /// Counted apart from what it counts.
     counts: MultiplexedConnection,
     replace: Script,

@@ -195,7 +195,7 @@ budgets! {
     #[cfg(feature = "etcd")]
     ETCD: 47 55 63 137 575;
     #[cfg(feature = "redis")]
-    REDIS: 14 20 38 54 423;
+    REDIS: 11 18 19 47 355;
     #[cfg(feature = "zookeeper")]
     ZOOKEEPER: 25 34 46 69 883;
 }

@@ -28,35 +28,39 @@ pub(super) fn told(found: Value) -> Result<Vec<Told>, Fault> {
     array(entries)?.into_iter().map(streamed).collect()
 }
 
-/// Reads what a script published: strings in `MessagePack`, the first of which says at which revision it was.
-pub(super) fn published(mut packed: &[u8]) -> Result<Told, Fault> {
-    let id = unpacked(&mut packed).ok_or_else(|| odd("no revision"))?;
+/// A key, and what stands there.
+type Change<'a> = [&'a [u8]; 2];
+
+/// Reads what a script published: parts that NUL separates, which is in no key. The first says at which revision it was; then
+/// come of each change its key, the length of what stands there, and that. The last has no length, and goes to the end.
+pub(super) fn published(text: &[u8]) -> Result<Told, Fault> {
+    let (id, rest) = part(text).ok_or_else(|| odd("no revision"))?;
     let id = std::str::from_utf8(id).map_err(|_| odd("no revision"))?;
-    let mut fields = Vec::with_capacity(2);
-    while !packed.is_empty() {
-        fields.push(unpacked(&mut packed).ok_or_else(|| odd("half a change"))?);
+    let (mut fields, mut rest) = (Vec::with_capacity(2), Some(rest));
+    while let Some(text) = rest {
+        let (change, behind) = first(text).ok_or_else(|| odd("half a change"))?;
+        fields.extend(change);
+        rest = behind;
     }
     change(id, fields.into_iter())
 }
 
-/// Takes the next string.
-fn unpacked<'a>(packed: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (&kind, rest) = packed.split_first()?;
-    let digits = match kind {
-        0xa0..=0xbf => 0,
-        0xd9 => 1,
-        0xda => 2,
-        0xdb => 4,
-        _ => return None,
-    };
-    let (length, rest) = rest.split_at_checked(digits)?;
-    let length = match digits {
-        0 => usize::from(kind & 0x1f),
-        _ => length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)),
-    };
-    let (text, rest) = rest.split_at_checked(length)?;
-    *packed = rest;
-    Some(text)
+/// The first of the changes, and what comes behind it.
+fn first(text: &[u8]) -> Option<(Change<'_>, Option<&[u8]>)> {
+    let (key, rest) = part(text)?;
+    let (length, rest) = part(rest)?;
+    if length.is_empty() {
+        return Some(([key, rest], None));
+    }
+    let length = std::str::from_utf8(length).ok()?.parse().ok()?;
+    let (what, rest) = rest.split_at_checked(length)?;
+    Some(([key, what], Some(rest.strip_prefix(b"\0")?)))
+}
+
+/// What stands before the next NUL, and behind it.
+fn part(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = text.iter().position(|byte| *byte == 0)?;
+    Some((&text[..end], &text[end + 1..]))
 }
 
 fn streamed(entry: Value) -> Result<Told, Fault> {
@@ -83,7 +87,11 @@ fn change<'a>(id: &str, mut fields: impl Iterator<Item = &'a [u8]>) -> Result<To
         }
         let at =
             std::str::from_utf8(at).ok().and_then(|at| Key::decode(at).ok()).ok_or_else(|| odd("no key"))?;
-        told.events.push(if stored.is_empty() { Event::Delete(at) } else { Event::Put(entry(at, stored)?) });
+        told.events.push(if stored.is_empty() {
+            Event::Delete(at)
+        } else {
+            Event::Put(entry(at, stored.to_vec())?)
+        });
     }
     Ok(told)
 }
@@ -95,31 +103,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_was_published_however_long() {
-        let long = |length: usize| format!("- 9 9\n{}", "x".repeat(length));
-        let of = |head: &[u8], text: &str| [head, text.as_bytes()].concat();
-        let (some, more, most) = (long(94), long(994), long(69_994));
-        let packed = [
-            of(b"\xa39-1", ""),
-            of(b"\xa1a", ""),
-            of(b"\xd9\x64", &some),
-            of(b"\xa1b", ""),
-            of(b"\xda\x03\xe8", &more),
-            of(b"\xa1c", ""),
-            of(b"\xdb\x00\x01\x11\x70", &most),
-            of(b"\xa1d\xa0", ""),
-        ]
-        .concat();
-        let told = published(&packed).unwrap();
+    fn reads_what_was_published() {
+        let value = "- 9 9\nx\0y\0";
+        let changes = format!("a/b\0{}\0{value}\0c\x000\0\0d\0\0{value}", value.len());
+        let text = format!("9-1\0{changes}");
+        let told = published(text.as_bytes()).unwrap();
         assert_eq!((told.revision, told.stamp), (9, 1));
-        let lengths = told.events.iter().map(|event| match event {
-            Event::Put(entry) => entry.value.len(),
-            _ => 0,
-        });
-        assert_eq!(lengths.collect::<Vec<_>>(), [94, 994, 69_994, 0]);
-        for end in 0..packed.len() {
-            let cut = published(&packed[..end]);
-            assert!(cut.is_err() || cut.unwrap().events.len() < 4, "what is cut off is not believed");
+        let [Event::Put(first), Event::Delete(gone), Event::Put(last)] = &*told.events else {
+            panic!("{told:?}")
+        };
+        assert_eq!((first.key.as_str(), gone.as_str(), last.key.as_str()), ("a/b", "c", "d"));
+        assert_eq!([&*first.value, &*last.value], [b"x\0y\0"; 2]);
+        // What goes to the end may end anywhere; all else may not.
+        for end in 0..text.len() - value.len() {
+            assert!(
+                published(&text.as_bytes()[..end]).is_err(),
+                "what is cut off after {end} is not believed"
+            );
+        }
+        let deleted = published(b"9-1\0a\0\0").unwrap();
+        assert_eq!(deleted.events, [Event::Delete(Key::new("a").unwrap())]);
+        let begun = published(b"9-1\0\0\0epoch 7").unwrap();
+        assert_eq!((begun.epoch, begun.events.len()), (Some(7), 0));
+        for bad in
+            ["", "9-1", "9-1\0", "9-1\0a\0", "9-1\0a\0x\0b", "9-1\0a\x001\0bc", "9-1\0a\x009\0b", "9\0a\0\0"]
+        {
+            assert!(published(bad.as_bytes()).is_err(), "{bad:?}");
         }
     }
 

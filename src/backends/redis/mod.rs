@@ -48,7 +48,9 @@ const BACKEND: &str = "redis";
 ///
 /// With **one server** that has a sane clock and keeps what it acknowledges (`appendonly yes`, `appendfsync always`): the
 /// whole contract, with fences that grow store-wide. Every write is one script, which checks, writes and numbers in one
-/// step, and a get is one plain command; a fence is the revision that an entry was made at, a version the one it was last written at.
+/// step, and a get is one plain command. A list is one script, and beyond 64 entries up to two rounds of plain commands
+/// besides; it is of one moment either way. A fence is the revision that an entry was made at, a version the one it was
+/// last written at.
 /// [`Consistency::Local`] is no weaker, and no cheaper.
 ///
 /// With `appendfsync everysec` a crash of the machine loses the last second, and without persistence a restart loses

@@ -109,7 +109,8 @@ pub(super) async fn ahead(servers: &Servers, place: &Place, limit: usize) -> Res
 /// Removes a place, and says whether it stood.
 pub(super) async fn leave(servers: &Servers, place: &Place) -> Result<bool> {
     let fence = place.fence.to_string();
-    let arguments: [&[u8]; 2] = [place.key.as_str().as_bytes(), fence.as_bytes()];
+    let queue = place.queue.key();
+    let arguments: [&[u8]; 3] = [place.key.as_str().as_bytes(), fence.as_bytes(), queue.as_str().as_bytes()];
     Ok(servers.call(Kind::Once, "leave", &LEAVE, &arguments).await?.status == "ok")
 }
 

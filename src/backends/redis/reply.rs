@@ -1,6 +1,6 @@
 //! What a script answers.
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use redis::Value;
 
 use super::error::{Cure, Fault};
@@ -101,7 +101,7 @@ pub(super) fn key(value: Value) -> Result<Key, Fault> {
 }
 
 /// Reads what is stored at a key: `SESSION VERSION FENCE`, a line break, and the value.
-pub(super) fn entry(key: Key, stored: &[u8]) -> Result<Entry, Fault> {
+pub(super) fn entry(key: Key, stored: Vec<u8>) -> Result<Entry, Fault> {
     let head = stored.iter().take(HEAD).position(|byte| *byte == b'\n').ok_or_else(|| odd("no entry"))?;
     let marks = std::str::from_utf8(&stored[..head]).ok().and_then(|head| {
         let mut parts = head.split(' ');
@@ -110,18 +110,10 @@ pub(super) fn entry(key: Key, stored: &[u8]) -> Result<Entry, Fault> {
         Some((Version::new(version.parse::<u64>().ok()?.into()), Fence::new(fence.parse().ok()?), session))
     });
     let (version, fence, session) = marks.ok_or_else(|| odd("no entry"))?;
-    Ok(Entry::new(key, Bytes::copy_from_slice(&stored[head + 1..]), version, fence, session))
-}
-
-/// Any number of keys, each with what is stored there.
-pub(super) fn entries(value: Value) -> Result<Vec<Entry>, Fault> {
-    let mut parts = array(value)?.into_iter();
-    let mut entries = Vec::with_capacity(parts.len() / 2);
-    while let Some(at) = parts.next() {
-        let stored = parts.next().ok_or_else(|| odd("half an entry"))?;
-        entries.push(entry(key(at)?, &bytes(stored)?)?);
-    }
-    Ok(entries)
+    // What stands before it stays with it: to copy the value takes more.
+    let mut value = Bytes::from(stored);
+    value.advance(head + 1);
+    Ok(Entry::new(key, value, version, fence, session))
 }
 
 #[cfg(test)]
@@ -131,7 +123,7 @@ mod tests {
     #[test]
     fn reads_what_is_stored_at_a_key() {
         let key = Key::new("k").unwrap();
-        let read = |stored: &[u8]| entry(key.clone(), stored);
+        let read = |stored: &[u8]| entry(key.clone(), stored.to_vec());
         let bound = read(b"7.a 9 8\n\n\0x").unwrap();
         assert_eq!((bound.version.raw(), bound.fence.get(), &*bound.value), (9, 8, &b"\n\0x"[..]));
         assert_eq!(bound.session.as_ref().map(SessionId::as_str), Some("7.a"));

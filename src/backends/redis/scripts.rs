@@ -50,16 +50,16 @@ macro_rules! scripts {
 }
 
 scripts! {
-    LIST = "life" "lives" "covered" "list";
-    PUT = "life" "marks" "tell" "put";
+    LIST = "life" "lives" "list";
+    PUT = "life" "tell" "put";
     COMMIT = "life" "lives" "marks" "tell" "write" "commit";
     DELETE_PREFIX = "life" "lives" "marks" "covered" "tell" "write" "delete_prefix";
     GRANT = "life" "lives" "tell" "write" "bury" "grant";
     RENEW = "life" "lives" "tell" "write" "bury" "renew";
     REVOKE = "life" "lives" "tell" "write" "bury" "revoke";
-    ENTER = "life" "lives" "marks" "tell" "write" "places" "enter";
+    ENTER = "life" "lives" "marks" "tell" "places" "enter" "write" "over";
     AHEAD = "life" "lives" "marks" "places" "ahead";
-    LEAVE = "life" "lives" "marks" "tell" "write" "leave";
+    LEAVE = "life" "lives" "marks" "tell" "leave";
     /// Sees whether what this client saw stands there still.
     VERIFY = "verify" "life" "ok";
     /// Buries the dead, and says when to look again.

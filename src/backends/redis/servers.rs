@@ -170,29 +170,51 @@ impl Servers {
         T: Send,
     {
         let end = Instant::now() + self.times.request;
+        match self.attempt(end.min(Instant::now() + self.times.attempt), lane, ask).await {
+            Ok(answer) => Ok(answer),
+            // Seldom, and so much that it need not weigh upon every request.
+            Err(fault) => self.again(kind, operation, lane, ask, end, fault).boxed().await,
+        }
+    }
+
+    /// Tries again what failed, if that may be and while there is time.
+    async fn again<T, F, Fut>(
+        &self,
+        kind: Kind,
+        operation: &'static str,
+        lane: Lane,
+        ask: &F,
+        end: Instant,
+        mut fault: Fault,
+    ) -> Result<T>
+    where
+        F: Fn(Arc<Connection>) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<T, redis::RedisError>> + Send,
+        T: Send,
+    {
         let (mut pause, last_pause) = PAUSES;
         let (mut moves, mut renewed) = (0, false);
         loop {
-            let fault = match self.attempt(end.min(Instant::now() + self.times.attempt), lane, ask).await {
-                Ok(answer) => return Ok(answer),
-                Err(fault) => fault,
-            };
             let harmless = kind == Kind::Repeatable || fault.error.outcome() == Outcome::NotApplied;
             let unauthorized = fault.error.kind() == ErrorKind::Unauthorized;
             if matches!(fault.cure, Cure::Moved(_)) && moves < 3 {
                 moves += 1;
-                continue;
+            } else {
+                // Who we are is said once more: the password may have been changed and changed back meanwhile.
+                let again = fault.cure != Cure::None
+                    && harmless
+                    && !(unauthorized && std::mem::replace(&mut renewed, true));
+                if !again || Instant::now() + pause >= end {
+                    return Err(fault.error.at(BACKEND, operation));
+                }
+                tracing::debug!(operation, error = %fault.error, "asking again");
+                sleep(pause).await;
+                pause = (pause * 2).min(last_pause);
             }
-            // Who we are is said once more: the password may have been changed and changed back meanwhile.
-            let again = fault.cure != Cure::None
-                && harmless
-                && !(unauthorized && std::mem::replace(&mut renewed, true));
-            if !again || Instant::now() + pause >= end {
-                return Err(fault.error.at(BACKEND, operation));
+            match self.attempt(end.min(Instant::now() + self.times.attempt), lane, ask).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => fault = failed,
             }
-            tracing::debug!(operation, error = %fault.error, "asking again");
-            sleep(pause).await;
-            pause = (pause * 2).min(last_pause);
         }
     }
 
@@ -208,10 +230,9 @@ impl Servers {
         let tried = timeout_at(end, async {
             let connection = opening.await?;
             asked.store(true, Ordering::Relaxed);
-            let address = connection.address.clone();
-            ask(connection).await.map_err(|error| classify(error, &address))
-        });
-        let tried = tried.await;
+            ask(Arc::clone(&connection)).await.map_err(|error| classify(error, &connection.address))
+        })
+        .await;
         attempt.open = false;
         let fault = match tried {
             Ok(Ok(answer)) => return Ok(answer),

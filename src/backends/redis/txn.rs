@@ -3,25 +3,22 @@
 use redis::Value;
 
 use super::error::Fault;
-use super::reply::{bytes, entry, number, odd};
+use super::reply::{Reply, bytes, entry, number, odd};
 use super::scripts::{COMMIT, DELETE_PREFIX, PUT};
 use super::servers::{Kind, Servers};
 use super::{BACKEND, lost};
 use crate::kv::{Check, Entry, Fence, Key, Put, Rejection, Result, SessionId, Txn, Version, Write};
 
-/// Commits, in one script; in two where one value is put that is not bound, over one that is.
+/// Commits, in one script; in two where one value is put that is not bound, over one that is or was.
 pub(super) async fn commit(servers: &Servers, txn: &Txn) -> Result<Write> {
-    if let Some(put) = plain(txn) {
-        let arguments = [put.key.as_str().as_bytes(), &put.value];
-        let reply = servers.call(Kind::Once, "commit", &PUT, &arguments).await?;
-        if reply.status == "applied" {
-            let applied = applied(txn, reply.state.revision, reply.rest);
-            return applied.map_err(|fault| fault.error.at(BACKEND, "commit"));
-        }
-    }
-    let arguments = arguments(txn);
-    let arguments: Vec<&[u8]> = arguments.iter().map(AsRef::as_ref).collect();
-    let mut reply = servers.call(Kind::Once, "commit", &COMMIT, &arguments).await?;
+    let plain = match plain(txn) {
+        Some((put, check)) => Some(put_plain(servers, put, check).await?),
+        None => None,
+    };
+    let mut reply = match plain.filter(|reply| reply.status != "bound") {
+        Some(reply) => reply,
+        None => commit_all(servers, txn).await?,
+    };
     let read = match (&*reply.status, txn.session()) {
         ("lost", Some(session)) => return Err(lost(session)),
         ("applied", _) => applied(txn, reply.state.revision, reply.rest),
@@ -31,11 +28,36 @@ pub(super) async fn commit(servers: &Servers, txn: &Txn) -> Result<Write> {
     read.map_err(|fault| fault.error.at(BACKEND, "commit"))
 }
 
-/// The put that is all there is to do, if it binds nothing.
-fn plain(txn: &Txn) -> Option<&Put> {
+/// The put that is all there is to do, if it binds nothing, and what is checked at its own key.
+fn plain(txn: &Txn) -> Option<(&Put, Option<&Check>)> {
     match (txn.checks(), txn.puts(), txn.deletes()) {
-        ([], [put], []) if put.session.is_none() => Some(put),
+        ([], [put], []) if put.session.is_none() => Some((put, None)),
+        ([check], [put], []) if put.session.is_none() && *check.key() == put.key => Some((put, Some(check))),
         _ => None,
+    }
+}
+
+async fn put_plain(servers: &Servers, put: &Put, check: Option<&Check>) -> Result<Reply> {
+    let (key, value): (&[u8], &[u8]) = (put.key.as_str().as_bytes(), &put.value);
+    let Some(check) = check else {
+        return servers.call(Kind::Once, "commit", &PUT, &[key, value]).await;
+    };
+    let (kind, number) = told(check);
+    servers.call(Kind::Once, "commit", &PUT, &[key, value, kind.as_bytes(), number.as_bytes()]).await
+}
+
+async fn commit_all(servers: &Servers, txn: &Txn) -> Result<Reply> {
+    let arguments = arguments(txn);
+    let arguments: Vec<&[u8]> = arguments.iter().map(AsRef::as_ref).collect();
+    servers.call(Kind::Once, "commit", &COMMIT, &arguments).await
+}
+
+/// What is checked, as the scripts are told: its kind and its number.
+fn told(check: &Check) -> (&'static str, String) {
+    match check {
+        Check::Absent(_) => ("absent", "0".to_owned()),
+        Check::Version(_, version) => ("version", version.raw().to_string()),
+        Check::Stands(_, fence) => ("stands", fence.get().to_string()),
     }
 }
 
@@ -48,12 +70,8 @@ fn arguments(txn: &Txn) -> Vec<Vec<u8>> {
         [txn.checks().len(), txn.puts().len(), txn.deletes().len()].map(|count| text(&count.to_string())),
     );
     for check in txn.checks() {
-        let (kind, number) = match check {
-            Check::Absent(_) => ("absent", 0),
-            Check::Version(_, version) => ("version", version.raw()),
-            Check::Stands(_, fence) => ("stands", fence.get().into()),
-        };
-        all.extend([text(kind), text(check.key().as_str()), text(&number.to_string())]);
+        let (kind, number) = told(check);
+        all.extend([text(kind), text(check.key().as_str()), number.into_bytes()]);
     }
     for put in txn.puts() {
         let bound = if put.session.is_some() { "1" } else { "0" };
@@ -78,7 +96,7 @@ fn rejected(txn: &Txn, nth: Option<Value>, found: Option<Value>) -> Result<Write
     let nth = nth.map(number).transpose()?.and_then(|nth| usize::try_from(nth).ok());
     let check = nth.and_then(|nth| txn.checks().get(nth.checked_sub(1)?));
     let key = check.ok_or_else(|| odd("no such check"))?.key().clone();
-    let found = found.map(|found| entry(key.clone(), &bytes(found)?)).transpose()?;
+    let found = found.map(|found| entry(key.clone(), bytes(found)?)).transpose()?;
     Ok(Write::Rejected(Rejection { key, found }))
 }
 

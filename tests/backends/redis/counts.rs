@@ -92,6 +92,19 @@ async fn operations(version: Version) {
         store.delete("p/a").await.expect("it is deleted");
         spent("a delete", 4, 2).await;
     }
+    // The script only names what is below it; a plain command reads it, and one more who lives, of those that are bound.
+    for nth in 0..100 {
+        store.put(format!("q/{nth}").as_str(), "1").await.expect("it is put");
+    }
+    for requests in [(1, 1), (1, 2)] {
+        let before = counts(&redis).await;
+        store.list(&key("q"), Consistency::Linearizable).await.expect("it answers");
+        let spent = since(&redis, &before).await;
+        assert_eq!((of(&spent, "evalsha") + of(&spent, "eval"), of(&spent, "mget")), requests, "{spent:?}");
+        let session = store.grant(TTL).await.expect("it grants").id;
+        let bound = Txn::new().put_bound(&key("q/bound"), "1", &session);
+        assert!(store.commit(bound).await.expect("it answers").is_applied());
+    }
     // That nothing is bound there is seen first.
     let session = store.grant(TTL).await.expect("it grants").id;
     let bound = Txn::new().put_bound(&a, "1", &session);

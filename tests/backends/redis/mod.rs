@@ -5,6 +5,7 @@ mod connecting;
 mod counts;
 mod failover;
 mod faults;
+mod lists;
 mod operators;
 mod sentinels;
 mod watches;
@@ -38,6 +39,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             connecting::trials(version),
             counts::trials(version),
             faults::trials(version),
+            lists::trials(version),
             operators::trials(version),
             sentinels::trials(version),
             watches::trials(version),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
 use libtest_mimic::Trial;
 use quorate::kv::{
     Coordinator, ErrorKind, Event, Result, Scope, SessionStore, Store, StoreExt, Txn, WatchStore,
@@ -21,6 +21,7 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
         trial(version, "a_watch_whose_history_was_dropped_begins_anew", trimmed),
         trial(version, "what_was_published_in_vain_is_told", unheard),
         trial(version, "large_values_keep_the_stream_small", large),
+        trial(version, "the_stream_keeps_some_thousand_changes", small),
         trial(version, "a_watch_begins_anew_on_a_wiped_store", wiped),
         trial(version, "all_watches_share_one_read", shared),
         trial(version, "the_dead_are_told_though_nobody_comes_by", buried),
@@ -126,6 +127,18 @@ async fn large(version: Version) {
         }
     })
     .await;
+}
+
+async fn small(version: Version) {
+    const COUNT: usize = 10_000;
+    let redis = start(version).await;
+    let store = connect(&redis.url("")).await;
+    let puts = stream::iter(0..COUNT).map(|nth| store.put("p/small", nth.to_string()));
+    puts.buffer_unordered(64).for_each(async |put| drop(put.expect("it is put"))).await;
+    let kept: usize =
+        redis.cli(&["XLEN", "{quorate}:w"]).await.expect("it answers").parse().expect("a number");
+    // It is looked at with every hundredth, and the server drops a hundred at a time.
+    assert!((4096..4096 + 200).contains(&kept), "{kept} changes of {COUNT}");
 }
 
 async fn wiped(version: Version) {

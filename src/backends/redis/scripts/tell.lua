@@ -9,11 +9,19 @@ local function advance()
   state = id .. ' ' .. epoch
 end
 
--- Tells of what was changed at it, which has so many bytes: each key, and what stands there now.
-local function tell(bytes, ...)
-  local most = bytes <= KEPT and '4096' or math.max(1, math.floor(KEPT * KEPT / bytes))
-  call('XADD', root .. 'w', 'MAXLEN', '~', most, id, ...)
-  call('PUBLISH', root .. 'w', cmsgpack.pack(id, ...))
+-- Tells of what was changed at it, which has so many bytes: each key, and what stands there now. In the channel it is one text,
+-- whose parts NUL separates, which is in no key: the id, and of each change the key, the length of what stands there, and that;
+-- the last has no length, and goes to the end.
+local function tell(bytes, text, ...)
+  if bytes > KEPT then
+    call('XADD', root .. 'w', 'MAXLEN', '~', math.max(1, math.floor(KEPT * KEPT / bytes)), id, ...)
+  elseif string.sub(rev, -2) == '00' then
+    -- To look for what is too much costs as much as half of what is added.
+    call('XADD', root .. 'w', 'MAXLEN', '~', '4096', id, ...)
+  else
+    call('XADD', root .. 'w', id, ...)
+  end
+  call('PUBLISH', root .. 'w', text)
 end
 
 local function indexed(key)

@@ -1,8 +1,9 @@
--- The queue that an entry is a place of, by its name: QUEUE/SESSION-TICKET, bound to that session.
+-- The queue that an entry is a place of, by its name: QUEUE/SESSION-TICKET, bound to that session. Most are none, which the
+-- ticket tells without making anything.
 local function queue_of(key, session)
   local from = #key - #session - 33
-  if from > 2 and string.find(key, '/' .. session .. '-', from - 1, true) == from - 1
-    and string.find(key, '^[xs]%x+$', -33) then
+  if from > 2 and string.find(key, '^[xs]%x+$', -33)
+    and string.find(key, '/' .. session .. '-', from - 1, true) == from - 1 then
     return root .. 'q:' .. string.sub(key, 1, from - 2)
   end
 end
@@ -38,11 +39,14 @@ local function publish(session)
   for _, other in ipairs(others or {}) do
     call(unpack(other))
   end
-  local bytes = 0
-  for nth = 1, #changes do
-    bytes = bytes + #changes[nth]
+  local texts, bytes = { id }, 0
+  for nth = 1, #changes, 2 do
+    local key, what = changes[nth], changes[nth + 1]
+    bytes = bytes + #key + #what
+    local last = #texts
+    texts[last + 1], texts[last + 2], texts[last + 3] = key, changes[nth + 2] and #what or '', what
   end
-  tell(bytes, unpack(changes))
+  tell(bytes, table.concat(texts, '\0'), unpack(changes))
 end
 
 local function unbind(key, session)
