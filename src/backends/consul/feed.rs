@@ -156,7 +156,7 @@ impl Feed {
         match look {
             Look::Now { since } => {
                 if let Some(found) = found {
-                    self.begin(found, since);
+                    self.begin(&found, since);
                 }
             }
             Look::Changed { since, .. } => {
@@ -202,15 +202,15 @@ impl Feed {
     }
 
     /// Tells those who joined before the look was sent what was found, and takes them in.
-    fn begin(&mut self, found: Found, since: u64) {
+    fn begin(&mut self, found: &Found, since: u64) {
         let mut beginning = std::mem::take(&mut self.looking);
-        if self.is_outrun(&found, since) {
+        if self.is_outrun(found, since) {
             // They would miss what was told meanwhile: it is asked again.
             beginning.append(&mut self.joining);
             self.joining = beginning;
             return;
         }
-        self.learn(&found, since);
+        self.learn(found, since);
         for Joining { scope, reply } in beginning {
             let covered = found.entries.iter().filter(|entry| scope.covers(&entry.key));
             let snapshot = covered.cloned().collect();

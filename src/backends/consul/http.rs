@@ -4,10 +4,11 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use http::header::HeaderValue;
+use http::response::Parts;
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -18,7 +19,7 @@ use tokio::sync::Semaphore;
 use super::error::{Cure, Fault, broken, unanswered};
 use super::options::Times;
 use super::parts::List;
-use crate::kv::{Entry, Result};
+use crate::kv::{BoxError, Entry, Result};
 
 /// How many requests are under way at once; more wait here. Consul takes 200 connections from one address, and other
 /// processes may live there.
@@ -168,22 +169,33 @@ impl Pool {
             unanswered(error, agent, sent)
         })?;
         let (head, body) = answer.into_parts();
-        let index = head.headers.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
-        let mut body = http_body_util::Limited::new(body, LONGEST).into_data_stream();
-        let (mut parts, mut entries) = (Vec::new(), Vec::new());
-        let is_list = ask.for_entries && head.status == StatusCode::OK && index.is_some();
-        let mut list = is_list.then(List::default);
-        let wrong = |error| Fault { error, cure: Cure::None };
-        while let Some(part) = body.next().await {
-            let part = part.map_err(|error| unanswered(Cut(error), agent, true))?;
-            match &mut list {
-                Some(list) => list.take(&part, |stored| entries.extend(stored.entry())).map_err(wrong)?,
-                None => parts.push(part),
-            }
-        }
-        list.map_or(Ok(()), |list| list.end()).map_err(wrong)?;
-        Ok(Answer { status: head.status, index, entries, parts, whole: OnceLock::new() })
+        let body = Limited::new(body, LONGEST).into_data_stream();
+        receive(&head, body, ask.for_entries, agent).await
     }
+}
+
+/// Reads an answer as it comes in.
+async fn receive(
+    head: &Parts,
+    mut body: impl Stream<Item = std::result::Result<Bytes, BoxError>> + Send + Unpin,
+    for_entries: bool,
+    agent: &str,
+) -> Result<Answer, Fault> {
+    let index = head.headers.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
+    // Without an index, something else than Consul answered.
+    let is_list = for_entries && head.status == StatusCode::OK && index.is_some();
+    let mut list = is_list.then(List::default);
+    let (mut parts, mut entries) = (Vec::new(), Vec::new());
+    let wrong = |error| Fault { error, cure: Cure::None };
+    while let Some(part) = body.next().await {
+        let part = part.map_err(|error| unanswered(Cut(error), agent, true))?;
+        match &mut list {
+            Some(list) => list.take(&part, |stored| entries.extend(stored.entry())).map_err(wrong)?,
+            None => parts.push(part),
+        }
+    }
+    list.map_or(Ok(()), |list| list.end()).map_err(wrong)?;
+    Ok(Answer { status: head.status, index, entries, parts, whole: OnceLock::new() })
 }
 
 fn request(agent: &str, token: Option<&HeaderValue>, ask: &Ask) -> Result<Request<Full<Bytes>>, Fault> {
@@ -220,7 +232,7 @@ fn web(tls: &ClientConfig, server_name: Option<&str>, times: Times) -> Result<We
 
 /// An answer that broke off.
 #[derive(Debug)]
-struct Cut(crate::kv::BoxError);
+struct Cut(BoxError);
 
 impl std::fmt::Display for Cut {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

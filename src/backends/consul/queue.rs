@@ -49,7 +49,9 @@ pub(super) async fn enter(
     let entered = |told: &[Told<'_>]| {
         let place = place(ops::last(told, &key)?.fence());
         let mut standing = Standing::new(queue, &key, place.fence);
-        told.iter().for_each(|told| standing.see(&told.kv));
+        for told in told {
+            standing.see(&told.kv);
+        }
         Ok(Entered { ahead: standing.ahead_of(place.fence, limit), place })
     };
     match ops::send(endpoints, "enter", ops, entered).await? {
