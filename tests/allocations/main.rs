@@ -191,9 +191,9 @@ budgets! {
     #[cfg(feature = "embedded")]
     EMBEDDED: 13 19 24 55 319;
     #[cfg(feature = "consul")]
-    CONSUL: 1 1 1 1 1;
+    CONSUL: 31 38 39 90 238;
     #[cfg(feature = "etcd")]
-    ETCD: 1 1 1 1 1;
+    ETCD: 47 50 63 130 474;
     #[cfg(feature = "redis")]
     REDIS: 14 20 38 54 423;
     #[cfg(feature = "zookeeper")]
