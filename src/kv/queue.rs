@@ -93,6 +93,8 @@ pub enum Mode {
 }
 
 /// A name for one try to enter a queue, chosen by the caller, so that a try whose answer was lost can be found.
+///
+/// Once its place is gone, and every request that was sent for it answered, the same session may use it again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket {
     mode: Mode,
@@ -104,6 +106,11 @@ impl Ticket {
     #[must_use]
     pub fn new(mode: Mode, random: &Random) -> Self {
         Self { mode, nonce: random.nonce() }
+    }
+
+    /// The same name with this mode.
+    pub(crate) fn with_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
     }
 
     /// How its place gets along with others.

@@ -129,6 +129,8 @@ impl<S: Coordinator + ?Sized> Drop for Entering<S> {
 /// What became of a place that was to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Removal {
+    /// It stood until now, and all that was sent for it was answered: its ticket is free again, if nobody else asked.
+    Clean,
     /// It stood until now.
     Removed,
     /// It was gone before.
@@ -151,7 +153,8 @@ pub(crate) async fn remove<S: Coordinator + ?Sized>(
             let _ = store.delete_prefix(place.queue.key()).await;
         }
         match store.leave(&place).await {
-            Ok(true) => break Removal::Removed,
+            Ok(true) if doubtful || asked_before => break Removal::Removed,
+            Ok(true) => break Removal::Clean,
             Ok(false) => {
                 // Somebody else may have removed it, and a request that arrived twice made it again.
                 doubtful = true;

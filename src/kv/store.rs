@@ -96,6 +96,9 @@ pub trait QueueStore: SessionStore {
     ///
     /// Entering again with a ticket that stands in the queue changes nothing and returns that place, so a try
     /// whose answer was lost can be repeated. Fails with `SessionLost` when the session is gone.
+    ///
+    /// The ticket of a place that was left makes a new place, at the end: sessions use a ticket again once all that was
+    /// sent with it was answered, since deleted names slow down some stores.
     async fn enter(
         &self,
         queue: &Queue,
@@ -112,7 +115,8 @@ pub trait QueueStore: SessionStore {
     /// Leaves a queue: removes the place, in one round trip, and says whether it stood until now.
     ///
     /// Leaving again changes nothing. A place that a late request made once more with the same ticket, and so under the
-    /// same key, may be removed or not; one of another ticket never is.
+    /// same key, may be removed or not; one of another ticket never is. What is answered with `Ok` must not take effect
+    /// later, so a request whose outcome is unknown is not sent again in here.
     async fn leave(&self, place: &Place) -> Result<bool>;
 
     /// Reads an entry found below a queue as a place of it, if its layout counts it as one.

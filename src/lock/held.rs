@@ -1,10 +1,11 @@
 //! A place of ours in a queue, from entering to removal.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,8 @@ use crate::kv::{
     Txn, Write, bad, observe,
 };
 
-/// How long a place must be held to be watched: most locks are not, and a watch costs the store more than they do.
+/// How long a place must be held to be watched, at least: most locks are not, and a watch costs the store more than they
+/// do.
 const BRIEF: Duration = Duration::from_millis(10);
 
 /// A place of ours: what it is worth, and how it is left. Whoever owns it must leave or abandon it.
@@ -31,6 +33,8 @@ pub(crate) struct Held<S: Coordinator + ?Sized> {
     /// Ends the watch on the own place.
     left: CancellationToken,
     removed: AtomicBool,
+    /// How many were about to ask for the removal.
+    asked: AtomicUsize,
 }
 
 impl<S: Coordinator + ?Sized> Held<S> {
@@ -44,6 +48,7 @@ impl<S: Coordinator + ?Sized> Held<S> {
             lost_rung: Notify::new(),
             left: CancellationToken::new(),
             removed: AtomicBool::new(false),
+            asked: AtomicUsize::new(0),
         })
     }
 
@@ -135,7 +140,11 @@ impl<S: Coordinator + ?Sized> Held<S> {
     pub(crate) async fn leave(self: &Arc<Self>) -> Result<(), LossReason> {
         let lost = self.loss();
         self.left.cancel();
-        if self.removed.load(Ordering::Acquire) {
+        if bad("ticket_used_too_early") {
+            self.session.core().give_back(self.place.ticket);
+        }
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if self.removed.load(Ordering::SeqCst) {
             return lost.map_or(Ok(()), Err);
         }
         let unfinished = Abandon(self);
@@ -143,27 +152,39 @@ impl<S: Coordinator + ?Sized> Held<S> {
         let removal = settle::remove(store, core, self.place.clone(), self.doubtful);
         let left = tokio::select! {
             biased;
-            removal = removal => match removal {
-                Removal::Removed => lost.map_or(Ok(()), Err),
-                Removal::Gone => Err(lost.unwrap_or(LossReason::Deleted)),
-            },
+            removal = removal => Ok(removal),
             reason = self.session.lost() => Err(reason),
         };
-        self.removed.store(true, Ordering::Release);
+        self.removed.store(true, Ordering::SeqCst);
         drop(unfinished);
-        left
+        let removal = left?;
+        // Whoever asks from now on sees that it is removed, and sends nothing.
+        if removal == Removal::Clean && self.asked.load(Ordering::SeqCst) == 1 {
+            self.session.core().give_back(self.place.ticket);
+        }
+        match removal {
+            Removal::Clean | Removal::Removed => lost.map_or(Ok(()), Err),
+            Removal::Gone => Err(lost.unwrap_or(LossReason::Deleted)),
+        }
     }
 
     /// Leaves the removal to the session's task. Neither blocks nor fails, nor needs a runtime.
     pub(crate) fn abandon(&self) {
         self.left.cancel();
-        if self.removed.swap(true, Ordering::AcqRel) || bad("drop_forgets_guard") {
+        if self.removed.swap(true, Ordering::SeqCst) || bad("drop_forgets_guard") {
             return;
         }
+        let first = self.asked.fetch_add(1, Ordering::SeqCst) == 0;
         let core = Arc::clone(self.session.core());
-        let removal =
-            settle::remove(Arc::clone(&self.store), Arc::clone(&core), self.place.clone(), self.doubtful);
-        core.adopt(removal.map(drop).boxed());
+        let (place, keeper) = (self.place.clone(), Arc::clone(&core));
+        let removal = settle::remove(Arc::clone(&self.store), Arc::clone(&core), place, self.doubtful);
+        let ticket = self.place.ticket;
+        let job = async move {
+            if removal.await == Removal::Clean && first {
+                keeper.give_back(ticket);
+            }
+        };
+        core.adopt(job.boxed());
     }
 
     /// Has the session's task watch the place, so that a deletion by somebody else is told.
@@ -173,12 +194,10 @@ impl<S: Coordinator + ?Sized> Held<S> {
         }
         let held = Arc::downgrade(self);
         let left = self.left.clone();
-        let core = Arc::clone(self.session.core());
-        let scope = Scope::Key(self.place.key.clone());
-        let clock = Arc::clone(core.clock());
-        let mut events = observe(&self.store, scope, core.clock(), core.random());
+        let clock = Arc::clone(self.session.core().clock());
         let watch = async move {
             clock.sleep_until(clock.now() + BRIEF).await;
+            let Some(mut events) = held.upgrade().map(|held| held.watched()) else { return };
             while let Some(event) = events.next().await {
                 let Some(held) = held.upgrade() else { return };
                 if event.is_ok_and(|event| held.is_gone_by(&event)) {
@@ -187,16 +206,19 @@ impl<S: Coordinator + ?Sized> Held<S> {
                 }
             }
         };
-        core.adopt(
-            async move {
-                tokio::select! {
-                    biased;
-                    () = left.cancelled() => {}
-                    () = watch => {}
-                }
+        let watch = async move {
+            tokio::select! {
+                biased;
+                () = left.cancelled() => {}
+                () = watch => {}
             }
-            .boxed(),
-        );
+        };
+        self.session.core().adopt_in_a_moment(watch.boxed());
+    }
+
+    fn watched(&self) -> BoxStream<'static, Result<Event>> {
+        let core = self.session.core();
+        observe(&self.store, Scope::Key(self.place.key.clone()), core.clock(), core.random())
     }
 
     fn is_gone_by(&self, event: &Event) -> bool {

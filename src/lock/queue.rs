@@ -12,7 +12,7 @@ use crate::kv::backoff::Backoff;
 use crate::kv::settle;
 use crate::kv::{
     Coordinator, Error, ErrorKind, Event, LossReason, Mode, Outcome, PlaceRef, Queue, Result, Scope, Session,
-    Ticket, bad,
+    bad,
 };
 
 /// What came of a try.
@@ -83,7 +83,7 @@ async fn enter<S: Coordinator + ?Sized>(
     queue: &Queue,
     value: &Bytes,
 ) -> Result<(Guard<S>, Vec<PlaceRef>)> {
-    let ticket = Ticket::new(Mode::Exclusive, session.core().random());
+    let ticket = session.core().ticket(Mode::Exclusive);
     let mut settled = tokio::select! {
         biased;
         reason = session.lost() => return Err(settle::lost(reason, queue)),

@@ -168,6 +168,65 @@ async fn a_request_that_arrives_after_the_release_is_swept_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_ticket_is_used_again_once_all_that_was_sent_with_it_was_answered() {
+    let fixture = fixture();
+    let lock = async || fixture.mutex.lock().await.unwrap();
+    let ticket = |guard: &Guard<_>| guard.held().place().ticket;
+    let first = lock().await;
+    let (used, fence) = (ticket(&first), first.fence());
+    assert_eq!(first.release().await, Release::Released);
+    let again = lock().await;
+    assert_eq!(ticket(&again), used, "in some stores a lock gets slower with every name");
+    assert!(again.fence() > fence);
+    let waiting = async {
+        let guard = lock().await;
+        let theirs = ticket(&guard);
+        drop(guard);
+        theirs
+    };
+    let release = async {
+        tokio::time::sleep(SOON).await;
+        again.release().await;
+    };
+    let (other, ()) = tokio::join!(waiting, release);
+    assert_ne!(other, used, "two places at once");
+    fixture.nothing_left("a lock and one that waited").await;
+    let last = lock().await;
+    assert_eq!(ticket(&last), other, "a guard that was dropped gives its ticket back too");
+    last.release().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_is_not_used_again_while_a_request_with_it_may_be_under_way() {
+    let fixture = fixture();
+    fixture.control.yields(2);
+    let mut seen = std::collections::HashSet::new();
+    let mut is_new = async |what: &str| {
+        let guard = fixture.mutex.lock().await.unwrap();
+        assert!(seen.insert(guard.held().place().ticket), "used again after {what}");
+        guard
+    };
+    for fault in [Fault::After, Fault::Lost, Fault::Late] {
+        fixture.control.next(Operation::Leave, fault);
+        is_new("nothing").await.release().await;
+        fixture.control.next(Operation::Enter, fault);
+        is_new("a release without an answer").await.release().await;
+    }
+    let guard = is_new("an entering without an answer").await;
+    // Two ask for the removal at once, and only one of them is answered first.
+    tokio::join!(guard.leave(), guard.leave());
+    drop(guard);
+    let guard = is_new("two releases at once").await;
+    assert!(tokio::time::timeout(Duration::ZERO, guard.release()).await.is_err());
+    fixture.nothing_left("a release that was dropped").await;
+    let guard = is_new("a release that was dropped").await;
+    let place = guard.held().place().clone();
+    assert!(fixture.memory.commit(Txn::new().delete(&place.key)).await.unwrap().is_applied());
+    guard.release().await;
+    is_new("a place that somebody deleted").await.release().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_was_overtaken_on_its_way_grants_nothing() {
     let fixture = fixture();
     let delay = Fault::Delay { before: Duration::ZERO, after: SOON };

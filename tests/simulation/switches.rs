@@ -51,6 +51,7 @@ const SWITCHES: &[(&str, &str, &str)] = &[
     ("drop_forgets_request", "a dropped future forgets what it has sent", "nobody holds or waits any more"),
     ("drop_forgets_guard", "a dropped guard leaves its place", "some users never got their turn"),
     ("release_by_name", "a release frees the lock, whoever holds it", "believes in"),
+    ("ticket_used_too_early", "a ticket is used again before its place is gone", "was granted twice"),
     ("release_once", "a release that failed is not tried again", "is released, and it stands"),
     ("unguarded_write", "a guarded write does not check the place", "a guarded write of fence"),
     ("fence_not_checked", "a fence below one that was seen before is taken for good", "was granted twice"),

@@ -112,8 +112,8 @@ pub(super) async fn ahead(
     }
 }
 
-/// Removes the place. By its key alone: no other ticket has that, and a condition would cost the server half as much
-/// again.
+/// Removes the place. By its key alone: no other ticket has that, nor is the ticket used again while this request may be
+/// under way, and a condition would cost the server half as much again.
 pub(super) async fn leave(endpoints: &Endpoints, place: &Place) -> Result<bool> {
     let key = keys::encode(&place.key);
     let ask = |connection: Arc<Connection>| {

@@ -14,6 +14,7 @@ pub(super) fn cases() -> Vec<Case> {
         12: who_leaves_from_the_middle_disturbs_nobody,
         12: who_leaves_from_the_front_hands_over_to_the_next,
         12: places_entered_at_once_are_in_one_order,
+        12: a_ticket_used_again_is_a_new_place_at_the_end,
     ]
 }
 
@@ -119,4 +120,27 @@ async fn places_entered_at_once_are_in_one_order(bench: &Bench<dyn Coordinator>)
         in_order(waiter, &places).await?;
     }
     Ok(())
+}
+
+async fn a_ticket_used_again_is_a_new_place_at_the_end(bench: &Bench<dyn Coordinator>) -> Checked {
+    let ([waiter, other], mut places) = line(bench, 3).await?;
+    let queue = places[0].queue.clone();
+    for round in 0..4 {
+        // The first two leave in turn, with what is about their places still on the way to whoever watches them.
+        let old = places.remove(0);
+        let who = if old.session == waiter.session { &waiter } else { &other };
+        ensure!(who.store.leave(&old).await?, "a place that stood was said to be gone, in round {round}");
+        let again = who.store.enter(&queue, &who.session, &old.ticket, "again".into(), 9).await?;
+        let expected: Vec<_> = places.iter().rev().map(seen).collect();
+        same("what is ahead of the new place", &again.ahead, &expected)?;
+        ensure!(
+            again.place.fence > places[1].fence,
+            "{} is not the last in round {round}",
+            again.place.fence
+        );
+        same("what is ahead of the old place", &who.store.ahead(&old, 9).await?, &None)?;
+        places.push(again.place);
+        in_order(&other, &places).await?;
+    }
+    same("the places listed", &waiter.places(&queue).await?.len(), &places.len())
 }

@@ -1,24 +1,28 @@
 //! Sessions: one life of a claim, kept by one task, judged by a local deadline that asks nobody.
 
+mod adoption;
 mod options;
 mod sessions;
 mod task;
+mod tickets;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::until;
 use super::{
-    Clock, Error, ErrorKind, Instant, Outcome, Random, Result, SessionId, SessionStore, Watched, bad,
+    Clock, Error, ErrorKind, Instant, Mode, Outcome, Random, Result, SessionId, SessionStore, Ticket,
+    Watched, bad,
 };
 
+use adoption::{Adoption, Job};
 pub use options::SessionOptions;
 pub use sessions::Sessions;
+use tickets::Tickets;
 
 /// Why a claim ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -100,10 +104,9 @@ pub(crate) struct Core {
     id: SessionId,
     options: SessionOptions,
     life: Watched<Life>,
-    /// What the task is to take over; `None` once it has ended.
-    adopted: Mutex<Option<Vec<BoxFuture<'static, ()>>>>,
-    /// Rung when something was adopted.
-    adoption: Notify,
+    /// What the task is to take over.
+    adoption: Adoption,
+    tickets: Tickets,
     /// Rung when a renewal is wanted before its time.
     hurry: Notify,
     /// Rung after every good renewal.
@@ -162,8 +165,8 @@ impl Session {
             id: grant.id,
             options,
             life: Watched::new(life),
-            adopted: Mutex::new(Some(Vec::new())),
-            adoption: Notify::new(),
+            adoption: Adoption::new(),
+            tickets: Tickets::default(),
             hurry: Notify::new(),
             renewal: Notify::new(),
             closing: CancellationToken::new(),
@@ -358,28 +361,32 @@ impl Core {
         self.life.get().ttl
     }
 
+    /// A ticket that no request under way has.
+    pub(crate) fn ticket(&self, mode: Mode) -> Ticket {
+        let spare = self.tickets.take().map(|ticket| ticket.with_mode(mode));
+        spare.unwrap_or_else(|| Ticket::new(mode, self.random()))
+    }
+
+    /// Takes a ticket back whose place is gone, and of whose requests every one was answered.
+    pub(crate) fn give_back(&self, ticket: Ticket) {
+        self.tickets.give_back(ticket);
+    }
+
     /// Hands the session's task something to finish. Never fails and never blocks; it is dropped with the session,
     /// and then the store removes whatever it was about.
-    pub(crate) fn adopt(&self, job: BoxFuture<'static, ()>) {
-        if let Some(adopted) = &mut *self.adopted() {
-            adopted.push(job);
-        }
-        self.adoption.notify_one();
+    pub(crate) fn adopt(&self, job: Job) {
+        self.adoption.add(job);
     }
 
-    fn take_adopted(&self) -> Vec<BoxFuture<'static, ()>> {
-        self.adopted().as_mut().map(std::mem::take).unwrap_or_default()
-    }
-
-    fn adopted(&self) -> MutexGuard<'_, Option<Vec<BoxFuture<'static, ()>>>> {
-        self.adopted.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The same for what may as well begin [a moment](adoption::MOMENT) later: of many in that time, one wakes the task.
+    pub(crate) fn adopt_in_a_moment(&self, job: Job) {
+        self.adoption.add_patient(job, self.clock().now());
     }
 
     /// Ends what only the task kept going: jobs hold this, so those left behind would never be freed.
     fn retire(&self) {
         self.lose(LossReason::Closed);
-        let left = self.adopted().take();
-        drop(left);
+        self.adoption.end();
     }
 
     /// Takes a good renewal into account. A late one never revives a lost session.

@@ -64,15 +64,18 @@ async fn live(core: &Core) -> LossReason {
     let mut closing = pin!(core.closing.cancelled());
     let mut lost = pin!(core.overdue());
     let mut kept = pin!(keep(core));
+    let mut due = pin!(core.adoption.due(&**core.clock()));
     loop {
-        // A panic in one of them must not cost the lease of all.
-        adopted.extend(core.take_adopted().into_iter().map(|job| AssertUnwindSafe(job).catch_unwind()));
         tokio::select! {
             biased;
             () = &mut closing => return LossReason::Closed,
             reason = &mut lost => return reason,
             reason = &mut kept => return reason,
-            () = core.adoption.notified() => {}
+            jobs = &mut due => {
+                due.set(core.adoption.due(&**core.clock()));
+                // A panic in one of them must not cost the lease of all.
+                adopted.extend(jobs.into_iter().map(|job| AssertUnwindSafe(job).catch_unwind()));
+            }
             Some(done) = adopted.next(), if !adopted.is_empty() => {
                 if done.is_err() {
                     tracing::error!(session = %core.id, "a job of the session panicked");

@@ -2,6 +2,7 @@ use std::sync::Mutex as StdMutex;
 
 use async_trait::async_trait;
 
+use super::adoption::MOMENT;
 use super::*;
 use crate::backends::Memory;
 use crate::kv::{
@@ -236,6 +237,43 @@ async fn what_is_adopted_is_finished_and_dropped_with_the_session() {
     let weak = Arc::downgrade(&late);
     session.core().adopt(Box::pin(async move { drop(late) }));
     assert_eq!(weak.strong_count(), 0, "after the end nothing is kept");
+    let late = Arc::new(());
+    let weak = Arc::downgrade(&late);
+    session.core().adopt_in_a_moment(Box::pin(async move { drop(late) }));
+    assert_eq!(weak.strong_count(), 0, "nor what could wait");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_patient_begins_within_a_moment_and_wakes_the_task_once() {
+    let adoption = Arc::new(Adoption::new());
+    let clock = SystemClock::new();
+    let begun = Arc::new(StdMutex::new(Vec::new()));
+    let (taker, time, seen) = (Arc::clone(&adoption), clock.clone(), Arc::clone(&begun));
+    let task = tokio::spawn(async move {
+        loop {
+            let jobs = taker.due(&time).await.len();
+            seen.lock().unwrap().push((time.now(), jobs));
+        }
+    });
+    let idle = || Box::pin(std::future::pending());
+    for round in 0..3 {
+        let (first, before) = (clock.now(), begun.lock().unwrap().len());
+        for _ in 0..25 {
+            adoption.add_patient(idle(), clock.now());
+            pass(MOMENT / 10).await;
+        }
+        pass(3 * MOMENT).await;
+        let looks = begun.lock().unwrap().split_off(before);
+        assert_eq!(looks.iter().map(|(_, jobs)| jobs).sum::<usize>(), 25, "in round {round}: {looks:?}");
+        assert!(looks.len() <= 4, "it was woken for each: {looks:?}");
+        assert!(looks[0].0.since(first) <= MOMENT * 2, "in round {round}: {looks:?}");
+    }
+    adoption.add_patient(idle(), clock.now());
+    adoption.add(idle());
+    let before = begun.lock().unwrap().len();
+    tokio::task::yield_now().await;
+    assert_eq!(begun.lock().unwrap()[before..], [(clock.now(), 1)], "what is urgent waits for nothing");
+    task.abort();
 }
 
 #[tokio::test(start_paused = true)]
