@@ -335,7 +335,7 @@ mod tests {
     fn who_joins_is_told_nothing_older_than_what_was_told_meanwhile() {
         let all = Scope::Prefix(Key::root());
         let mut feed = Feed::new(0);
-        let mut join = |feed: &mut Feed| {
+        let join = |feed: &mut Feed| {
             let (reply, joined) = oneshot::channel();
             feed.join(&all, all.clone(), reply);
             joined

@@ -133,7 +133,7 @@ mod tests {
             format!("[{a}]]"),
             format!("[{a}] x"),
             format!("[{}]", &a[..a.len() - 1]),
-            format!("{a}"),
+            a.clone(),
             r#"[{"Key":1}]"#.into(),
             "[1]".into(),
             "<html>".into(),
