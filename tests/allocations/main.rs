@@ -191,9 +191,9 @@ budgets! {
     #[cfg(feature = "embedded")]
     EMBEDDED: 13 19 24 55 319;
     #[cfg(feature = "consul")]
-    CONSUL: 31 38 39 94 244;
+    CONSUL: 31 38 39 90 238;
     #[cfg(feature = "etcd")]
-    ETCD: 47 55 63 137 575;
+    ETCD: 47 50 63 130 474;
     #[cfg(feature = "redis")]
     REDIS: 11 18 19 47 355;
     #[cfg(feature = "zookeeper")]

@@ -235,7 +235,7 @@ impl Endpoints {
     }
 
     fn classify(&self, answer: &Answer) -> Fault {
-        classify(answer.status, &answer.body, self.agent(self.turn.get()))
+        classify(answer.status, answer.body(), self.agent(self.turn.get()))
     }
 
     fn agent(&self, turn: usize) -> &str {

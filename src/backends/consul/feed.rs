@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::reads::Found;
-use crate::kv::{Entry, Error, Event, Fanout, Result, Scope, Subscription};
+use crate::kv::{Entry, Error, Event, Fanout, Fence, Key, Result, Scope, Subscription, Version};
 
 /// Why a watch was disturbed whose runtime went away under it.
 pub(super) const ENDED: &str = "the runtime that the watches were served on has ended";
@@ -45,12 +45,25 @@ struct Joining {
     reply: oneshot::Sender<Result<Joined>>,
 }
 
+/// As much of an entry as tells whether it has changed.
+struct Known {
+    key: Key,
+    version: Version,
+    fence: Fence,
+}
+
+impl Known {
+    fn of(entry: &Entry) -> Self {
+        Self { key: entry.key.clone(), version: entry.version, fence: entry.fence }
+    }
+}
+
 /// One query, asked again and again: what it told last, and who is told what is new.
 pub(super) struct Feed {
     pub(super) number: u64,
     fanout: Arc<Fanout>,
-    /// In key order.
-    entries: Vec<Entry>,
+    /// What stands there, in key order.
+    known: Vec<Known>,
     index: u64,
     /// How many changes were told.
     told: u64,
@@ -73,7 +86,7 @@ impl Feed {
         Self {
             number,
             fanout: Fanout::new(),
-            entries: Vec::new(),
+            known: Vec::new(),
             index: 0,
             told: 0,
             joining: Vec::new(),
@@ -101,7 +114,7 @@ impl Feed {
 
     /// One of many entries, to see by that the server still answers.
     pub(super) fn sample(&self) -> Option<Scope> {
-        let first = self.entries.first().filter(|_| self.entries.len() >= MANY)?;
+        let first = self.known.first().filter(|_| self.known.len() >= MANY)?;
         Some(Scope::Key(first.key.clone()))
     }
 
@@ -111,7 +124,7 @@ impl Feed {
         if self.is_for_parts {
             return Duration::ZERO;
         }
-        Duration::from_millis(self.entries.len() as u64 / PER_MILLISECOND)
+        Duration::from_millis(self.known.len() as u64 / PER_MILLISECOND)
     }
 
     /// Whether somebody listens, or is about to. While a look is under way somebody is: it will soon be over, and its
@@ -140,16 +153,14 @@ impl Feed {
 
     /// Takes an answer in, and tells what is new; `None` is that there is nothing.
     pub(super) fn take(&mut self, look: Look, found: Option<Found>) {
-        let learn = |feed: &mut Self, since| found.is_some_and(|found| feed.learn(found, since));
         match look {
             Look::Now { since } => {
-                learn(self, since);
-                for joining in std::mem::take(&mut self.looking) {
-                    self.begin(joining);
+                if let Some(found) = found {
+                    self.begin(&found, since);
                 }
             }
             Look::Changed { since, .. } => {
-                let news = learn(self, since);
+                let news = found.is_some_and(|found| self.learn(&found, since));
                 self.is_waiting = false;
                 let (first, last) = PAUSES;
                 self.pause = if news { self.pace() } else { (self.pause * 2).clamp(first, last) };
@@ -157,21 +168,24 @@ impl Feed {
         }
     }
 
-    /// Tells how what was found, by a look that was sent when the index was `since`, differs from what was known. An
-    /// answer that is older than what was learned meanwhile is left aside; one that is older than its question comes from
-    /// a store that went back in time, and is what is true now.
-    fn learn(&mut self, found: Found, since: u64) -> bool {
-        // An index is 1 at least; one that is not would let the next query return at once.
-        let index = found.index.max(1);
-        let began_anew = index < since;
-        if index <= self.index && !began_anew {
+    /// Whether what was found, by a look that was sent when the index was `since`, is older than what was learned
+    /// meanwhile. An answer that is older than its question comes from a store that went back in time, and is what is
+    /// true now.
+    fn is_outrun(&self, found: &Found, since: u64) -> bool {
+        (since..self.index).contains(&index(found))
+    }
+
+    /// Tells how what was found differs from what was known, unless that is newer.
+    fn learn(&mut self, found: &Found, since: u64) -> bool {
+        let index = index(found);
+        if (since..=self.index).contains(&index) {
             return false;
         }
         self.index = index;
         let before = self.told;
-        let known = std::mem::replace(&mut self.entries, found.entries);
+        let known = std::mem::replace(&mut self.known, found.entries.iter().map(Known::of).collect());
         let mut new = Vec::new();
-        for (old, now) in side_by_side(&known, &self.entries) {
+        for (old, now) in side_by_side(&known, &found.entries) {
             // One that was made anew was deleted before.
             if let Some(old) = old.filter(|old| now.is_none_or(|now| now.fence != old.fence)) {
                 self.told += 1;
@@ -187,16 +201,26 @@ impl Feed {
         self.told > before
     }
 
-    fn begin(&self, joining: Joining) {
-        let Joining { scope, reply } = joining;
-        let covered = self.entries.iter().filter(|entry| scope.covers(&entry.key));
-        let snapshot = covered.cloned().collect();
-        let mut subscription = self.fanout.subscribe(scope);
-        subscription.taken(self.told);
-        // That a snapshot is wanted first goes without saying.
-        let _ = subscription.next().now_or_never();
-        // Whoever has gone has no use for it.
-        let _ = reply.send(Ok(Joined { snapshot, subscription }));
+    /// Tells those who joined before the look was sent what was found, and takes them in.
+    fn begin(&mut self, found: &Found, since: u64) {
+        let mut beginning = std::mem::take(&mut self.looking);
+        if self.is_outrun(found, since) {
+            // They would miss what was told meanwhile: it is asked again.
+            beginning.append(&mut self.joining);
+            self.joining = beginning;
+            return;
+        }
+        self.learn(found, since);
+        for Joining { scope, reply } in beginning {
+            let covered = found.entries.iter().filter(|entry| scope.covers(&entry.key));
+            let snapshot = covered.cloned().collect();
+            let mut subscription = self.fanout.subscribe(scope);
+            subscription.taken(self.told);
+            // That a snapshot is wanted first goes without saying.
+            let _ = subscription.next().now_or_never();
+            // Whoever has gone has no use for it.
+            let _ = reply.send(Ok(Joined { snapshot, subscription }));
+        }
     }
 
     /// Tells everybody that it is over.
@@ -208,11 +232,16 @@ impl Feed {
     }
 }
 
+/// An index is 1 at least; one that is not would let the next query return at once.
+fn index(found: &Found) -> u64 {
+    found.index.max(1)
+}
+
 /// What stood at each key and what stands there now, in key order, as both lists are.
 fn side_by_side<'a>(
-    old: &'a [Entry],
+    old: &'a [Known],
     new: &'a [Entry],
-) -> impl Iterator<Item = (Option<&'a Entry>, Option<&'a Entry>)> {
+) -> impl Iterator<Item = (Option<&'a Known>, Option<&'a Entry>)> {
     let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
     std::iter::from_fn(move || {
         let order = match (old.peek(), new.peek()) {
@@ -230,7 +259,6 @@ fn side_by_side<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::{Fence, Key, Version};
 
     fn entries(of: &[(&str, u64)]) -> Vec<Entry> {
         let entry = |(key, version): &(&str, u64)| {
@@ -244,8 +272,10 @@ mod tests {
     fn each_key_of_either_list_comes_once() {
         let name = |entry: Option<&Entry>| entry.map(|entry| entry.key.to_string()).unwrap_or_default();
         let pairs = |old: &[(&str, u64)], new: &[(&str, u64)]| {
-            let (old, new) = (entries(old), entries(new));
-            let pairs = side_by_side(&old, &new).map(|(old, new)| format!("{}:{}", name(old), name(new)));
+            let (old, new) = (entries(old).iter().map(Known::of).collect::<Vec<_>>(), entries(new));
+            let key = |old: &Known| old.key.to_string();
+            let pairs = side_by_side(&old, &new);
+            let pairs = pairs.map(|(old, new)| format!("{}:{}", old.map(key).unwrap_or_default(), name(new)));
             pairs.collect::<Vec<_>>().join(" ")
         };
         assert_eq!(pairs(&[], &[]), "");
@@ -300,5 +330,39 @@ mod tests {
         feed.take(look, None);
         assert!(listens.subscription.next().now_or_never().is_none());
         assert!(matches!(feed.next_look(), Some(Look::Changed { since: 5, pause }) if !pause.is_zero()));
+    }
+    #[test]
+    fn who_joins_is_told_nothing_older_than_what_was_told_meanwhile() {
+        let all = Scope::Prefix(Key::root());
+        let mut feed = Feed::new(0);
+        let join = |feed: &mut Feed| {
+            let (reply, joined) = oneshot::channel();
+            feed.join(&all, all.clone(), reply);
+            joined
+        };
+        let found = |index, of: &[(&str, u64)]| Some(Found { index, entries: entries(of) });
+        let mut first = join(&mut feed);
+        let look = feed.next_look().unwrap();
+        feed.take(look, found(5, &[("a", 1)]));
+        let _first = first.try_recv().unwrap().unwrap();
+        let waits = feed.next_look().unwrap();
+        let mut second = join(&mut feed);
+        let look = feed.next_look().unwrap();
+        assert!(matches!(look, Look::Now { since: 5 }));
+        feed.take(waits, found(7, &[("a", 2)]));
+        // Sent before what was learned meanwhile, and answered after it.
+        feed.take(look, found(6, &[]));
+        assert!(second.try_recv().is_err());
+        let look = feed.next_look().unwrap();
+        assert!(matches!(look, Look::Now { since: 7 }), "{look:?}");
+        feed.take(look, found(7, &[("a", 2)]));
+        let snapshot = second.try_recv().unwrap().unwrap().snapshot;
+        assert_eq!(snapshot, entries(&[("a", 2)]));
+        // What is older than the question is what a store has that went back in time.
+        let mut third = join(&mut feed);
+        let look =
+            std::iter::from_fn(|| feed.next_look()).find(|look| matches!(look, Look::Now { .. })).unwrap();
+        feed.take(look, found(3, &[("b", 3)]));
+        assert_eq!(third.try_recv().unwrap().unwrap().snapshot, entries(&[("b", 3)]));
     }
 }

@@ -1,11 +1,14 @@
 //! Requests over HTTP, on connections that are kept.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use http::header::HeaderValue;
+use http::response::Parts;
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -13,9 +16,10 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
-use super::error::{Fault, broken, unanswered};
+use super::error::{Cure, Fault, broken, unanswered};
 use super::options::Times;
-use crate::kv::Result;
+use super::parts::List;
+use crate::kv::{BoxError, Entry, Result};
 
 /// How many requests are under way at once; more wait here. Consul takes 200 connections from one address, and other
 /// processes may live there.
@@ -53,16 +57,25 @@ pub(super) struct Ask {
     pub(super) query: String,
     pub(super) body: Bytes,
     pub(super) lane: Lane,
+    /// Whether the answer is a list of entries, to be read as it comes in.
+    pub(super) for_entries: bool,
 }
 
 impl Ask {
     pub(super) fn get(path: String, query: impl Into<String>) -> Self {
-        Self { method: Method::GET, path, query: query.into(), body: Bytes::new(), lane: Lane::Usual }
+        Self {
+            method: Method::GET,
+            path,
+            query: query.into(),
+            body: Bytes::new(),
+            lane: Lane::Usual,
+            for_entries: false,
+        }
     }
 
     pub(super) fn put(path: impl Into<String>, body: impl Into<Bytes>) -> Self {
         let (path, body) = (path.into(), body.into());
-        Self { method: Method::PUT, path, query: String::new(), body, lane: Lane::Usual }
+        Self { method: Method::PUT, path, query: String::new(), body, lane: Lane::Usual, for_entries: false }
     }
 
     pub(super) fn on(self, lane: Lane) -> Self {
@@ -83,15 +96,27 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     /// The index of what was asked for, where there is one.
     pub(super) index: Option<u64>,
-    pub(super) body: Bytes,
+    /// What it tells, where it was [asked for entries](Ask::for_entries); then nothing is left of the body.
+    pub(super) entries: Vec<Entry>,
+    /// The body as it came in.
+    pub(super) parts: Vec<Bytes>,
+    whole: OnceLock<Bytes>,
 }
 
 impl Answer {
+    /// The body.
+    pub(super) fn body(&self) -> &[u8] {
+        match &*self.parts {
+            [whole] => whole,
+            parts => self.whole.get_or_init(|| parts.concat().into()),
+        }
+    }
+
     /// What the body tells, which must be JSON of this form.
     pub(super) fn read<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T> {
         const OTHER: &str = "an answer of another form than Consul's";
         // Looked through once, each string in it is not again.
-        let text = str::from_utf8(&self.body).map_err(|error| broken(OTHER).because(error))?;
+        let text = str::from_utf8(self.body()).map_err(|error| broken(OTHER).because(error))?;
         serde_json::from_str(text).map_err(|error| broken(OTHER).because(error))
     }
 }
@@ -144,11 +169,33 @@ impl Pool {
             unanswered(error, agent, sent)
         })?;
         let (head, body) = answer.into_parts();
-        let body = http_body_util::Limited::new(body, LONGEST).collect().await;
-        let body = body.map_err(|error| unanswered(Cut(error), agent, true))?.to_bytes();
-        let index = head.headers.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
-        Ok(Answer { status: head.status, index, body })
+        let body = Limited::new(body, LONGEST).into_data_stream();
+        receive(&head, body, ask.for_entries, agent).await
     }
+}
+
+/// Reads an answer as it comes in.
+async fn receive(
+    head: &Parts,
+    mut body: impl Stream<Item = std::result::Result<Bytes, BoxError>> + Send + Unpin,
+    for_entries: bool,
+    agent: &str,
+) -> Result<Answer, Fault> {
+    let index = head.headers.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse().ok());
+    // Without an index, something else than Consul answered.
+    let is_list = for_entries && head.status == StatusCode::OK && index.is_some();
+    let mut list = is_list.then(List::default);
+    let (mut parts, mut entries) = (Vec::new(), Vec::new());
+    let wrong = |error| Fault { error, cure: Cure::None };
+    while let Some(part) = body.next().await {
+        let part = part.map_err(|error| unanswered(Cut(error), agent, true))?;
+        match &mut list {
+            Some(list) => list.take(&part, |stored| entries.extend(stored.entry())).map_err(wrong)?,
+            None => parts.push(part),
+        }
+    }
+    list.map_or(Ok(()), |list| list.end()).map_err(wrong)?;
+    Ok(Answer { status: head.status, index, entries, parts, whole: OnceLock::new() })
 }
 
 fn request(agent: &str, token: Option<&HeaderValue>, ask: &Ask) -> Result<Request<Full<Bytes>>, Fault> {
@@ -185,7 +232,7 @@ fn web(tls: &ClientConfig, server_name: Option<&str>, times: Times) -> Result<We
 
 /// An answer that broke off.
 #[derive(Debug)]
-struct Cut(crate::kv::BoxError);
+struct Cut(BoxError);
 
 impl std::fmt::Display for Cut {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -9,6 +9,7 @@ mod hub;
 mod keys;
 mod ops;
 mod options;
+mod parts;
 mod queue;
 mod reads;
 mod session;

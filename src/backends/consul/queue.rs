@@ -10,11 +10,11 @@ use bytes::Bytes;
 
 use super::endpoints::Endpoints;
 use super::error::broken;
+use super::keys::{self, Stored};
 use super::ops::{self, Done, Op, Told};
 use super::{BACKEND, lost, reads, session};
 use crate::kv::{
-    Consistency, Entered, Entry, Error, ErrorKind, Fence, Outcome, Place, PlaceRef, Queue, Result, SessionId,
-    Ticket,
+    Entered, Error, ErrorKind, Fence, Key, Outcome, Place, PlaceRef, Queue, Result, SessionId, Ticket,
 };
 
 /// Refuses a queue of another layout than ours.
@@ -47,24 +47,24 @@ pub(super) async fn enter(
         ticket: *ticket,
     };
     let entered = |told: &[Told<'_>]| {
-        let entries: Vec<_> = told.iter().filter_map(|told| told.kv.entry()).collect();
         let place = place(ops::last(told, &key)?.fence());
-        let ahead = ahead_among(&place, &entries, limit);
-        Ok(Entered { place, ahead })
+        let mut standing = Standing::new(queue, &key, place.fence);
+        for told in told {
+            standing.see(&told.kv);
+        }
+        Ok(Entered { ahead: standing.ahead_of(place.fence, limit), place })
     };
     match ops::send(endpoints, "enter", ops, entered).await? {
         Done::Applied(entered) => Ok(entered),
         Done::Failed(0) => {
-            let standing = below(endpoints, queue).await.map_err(Error::unsettled)?;
-            let own =
-                standing.iter().find(|entry| entry.key == key && entry.session.as_ref() == Some(session));
+            let mut standing = Standing::new(queue, &key, Fence::new(u64::MAX));
+            standing.look(endpoints).await.map_err(Error::unsettled)?;
+            let own = standing.own.take().filter(|(_, holder)| holder.as_ref() == Some(session));
             // Somebody deleted it meanwhile. Asked again, it is made anew.
-            let own = own.ok_or_else(|| {
+            let (own, _) = own.ok_or_else(|| {
                 Error::new(ErrorKind::Unavailable, Outcome::Unknown, "the place was deleted")
             })?;
-            let place = place(own.fence);
-            let ahead = ahead_among(&place, &standing, limit);
-            Ok(Entered { place, ahead })
+            Ok(Entered { place: place(own), ahead: standing.ahead_of(own, limit) })
         }
         Done::Failed(_) if !session::lives(endpoints, session).await? => Err(lost(session)),
         Done::Failed(_) => Err(broken("a new place was refused to a session that lives")),
@@ -77,22 +77,44 @@ pub(super) async fn ahead(
     place: &Place,
     limit: usize,
 ) -> Result<Option<Vec<PlaceRef>>> {
-    let standing = below(endpoints, &place.queue).await?;
-    let is_own = |entry: &&Entry| entry.key == place.key;
-    let own = standing.iter().find(is_own);
-    let stands =
-        own.is_some_and(|own| own.fence == place.fence && own.session.as_ref() == Some(&place.session));
-    Ok(stands.then(|| ahead_among(place, &standing, limit)))
+    let mut standing = Standing::new(&place.queue, &place.key, place.fence);
+    standing.look(endpoints).await?;
+    let own = (place.fence, Some(place.session.clone()));
+    let stands = standing.own.as_ref() == Some(&own);
+    Ok(stands.then(|| standing.ahead_of(place.fence, limit)))
 }
 
-async fn below(endpoints: &Endpoints, queue: &Queue) -> Result<Vec<Entry>> {
-    reads::list(endpoints, "ahead", queue.key(), Consistency::Linearizable).await
+/// What stands in a queue, as far as it matters to one place: of the many behind it no more than the fence is read.
+struct Standing<'a> {
+    queue: &'a Queue,
+    at: String,
+    before: Fence,
+    /// The fence of what stands at the place's key, and who holds it.
+    own: Option<(Fence, Option<SessionId>)>,
+    ahead: BTreeMap<Fence, PlaceRef>,
 }
 
-/// The places before this one among what stands below its queue, nearest first.
-fn ahead_among(place: &Place, standing: &[Entry], limit: usize) -> Vec<PlaceRef> {
-    let places = standing.iter().filter_map(|entry| place.queue.read_place(entry));
-    let before: BTreeMap<Fence, PlaceRef> =
-        places.filter(|other| other.fence < place.fence).map(|other| (other.fence, other)).collect();
-    before.into_values().rev().take(limit).collect()
+impl<'a> Standing<'a> {
+    fn new(queue: &'a Queue, own: &Key, before: Fence) -> Self {
+        Self { queue, at: keys::encode(own), before, own: None, ahead: BTreeMap::new() }
+    }
+
+    async fn look(&mut self, endpoints: &Endpoints) -> Result<()> {
+        reads::each_below(endpoints, "ahead", self.queue.key(), |stored| self.see(stored)).await
+    }
+
+    fn see(&mut self, stored: &Stored<'_>) {
+        let fence = stored.fence();
+        if stored.is_at(&self.at) {
+            self.own = Some((fence, stored.session()));
+        } else if fence < self.before {
+            let place = stored.entry().and_then(|entry| self.queue.read_place(&entry));
+            self.ahead.extend(place.map(|place| (fence, place)));
+        }
+    }
+
+    /// The places before this fence, nearest first.
+    fn ahead_of(self, fence: Fence, limit: usize) -> Vec<PlaceRef> {
+        self.ahead.into_values().rev().filter(|place| place.fence < fence).take(limit).collect()
+    }
 }

@@ -8,6 +8,7 @@ use super::endpoints::{Endpoints, Kind};
 use super::error::broken;
 use super::http::{Answer, Ask, Lane};
 use super::keys::{self, Stored};
+use super::parts;
 use crate::kv::{Consistency, Entry, Error, ErrorKind, Key, Outcome, Result, Scope};
 
 /// What stands in a scope, in key order, the reserved part below it included.
@@ -29,8 +30,9 @@ pub(super) async fn found(
         Consistency::Linearizable => "consistent",
         Consistency::Local => "stale",
     };
-    let (answer, index) = answer(endpoints, operation, query(scope, mode)).await?;
-    parse(&answer, index, scope)
+    let ask = Ask { for_entries: true, ..query(scope, mode) };
+    let (answer, index) = answer(endpoints, operation, ask).await?;
+    sorted(answer.entries, index, scope)
 }
 
 /// Looks once what is there is newer than `index`, or after this time; `None` when nothing is newer by then.
@@ -42,9 +44,10 @@ pub(super) async fn changed(
 ) -> Result<Option<Found>> {
     let query = query(scope, "consistent").with("index", &index.to_string());
     let query = query.with("wait", &format!("{}ms", wait.as_millis())).on(Lane::Long(wait + wait / 16));
+    let query = Ask { for_entries: true, ..query };
     let (answer, now) = answer(endpoints, "watch", query).await?;
-    // All is told again nevertheless, and may be much.
-    if now == index { Ok(None) } else { parse(&answer, now, scope).map(Some) }
+    // All is told again nevertheless.
+    if now == index { Ok(None) } else { sorted(answer.entries, now, scope).map(Some) }
 }
 
 fn query(scope: &Scope, mode: &str) -> Ask {
@@ -68,12 +71,7 @@ async fn answer(endpoints: &Endpoints, operation: &'static str, ask: Ask) -> Res
     Ok((answer, index))
 }
 
-fn parse(answer: &Answer, index: u64, scope: &Scope) -> Result<Found> {
-    if answer.status == StatusCode::NOT_FOUND {
-        return Ok(Found { index, entries: Vec::new() });
-    }
-    let stored: Vec<Stored<'_>> = answer.read()?;
-    let mut entries: Vec<_> = stored.iter().filter_map(Stored::entry).collect();
+fn sorted(mut entries: Vec<Entry>, index: u64, scope: &Scope) -> Result<Found> {
     match scope {
         Scope::Key(key) if entries.iter().any(|entry| entry.key != *key) => {
             return Err(broken("an answer about another key"));
@@ -95,6 +93,18 @@ pub(super) async fn get(
     }
     let found = found(endpoints, operation, &Scope::Key(key.clone()), read).await?;
     Ok(found.entries.into_iter().next())
+}
+
+/// Takes in all that stands below a prefix, in the server's order.
+pub(super) async fn each_below(
+    endpoints: &Endpoints,
+    operation: &'static str,
+    prefix: &Key,
+    take: impl FnMut(&Stored<'_>),
+) -> Result<()> {
+    let (answer, _) =
+        answer(endpoints, operation, query(&Scope::Prefix(prefix.clone()), "consistent")).await?;
+    if answer.status == StatusCode::NOT_FOUND { Ok(()) } else { parts::each(answer.parts, take) }
 }
 
 /// What a prefix covers, in key order.

@@ -71,7 +71,7 @@ pub(super) async fn grant(endpoints: &Endpoints, node: &str, ttl: Duration) -> R
 
 fn misses_its_node(answer: &Answer) -> bool {
     answer.status == StatusCode::INTERNAL_SERVER_ERROR
-        && String::from_utf8_lossy(&answer.body).contains("Missing node registration")
+        && String::from_utf8_lossy(answer.body()).contains("Missing node registration")
 }
 
 async fn register(endpoints: &Endpoints, node: &str) -> Result<()> {
@@ -106,7 +106,8 @@ pub(super) async fn renew(endpoints: &Endpoints, session: &SessionId) -> Result<
 
 /// The words are looked at too: a proxy that leads nowhere has the same status.
 fn is_gone(answer: &Answer) -> bool {
-    answer.status == StatusCode::NOT_FOUND && String::from_utf8_lossy(&answer.body).starts_with("Session id ")
+    answer.status == StatusCode::NOT_FOUND
+        && String::from_utf8_lossy(answer.body()).starts_with("Session id ")
 }
 
 pub(super) async fn revoke(endpoints: &Endpoints, session: &SessionId) -> Result<()> {

@@ -16,6 +16,9 @@ const APPLICATION: i32 = 0x7175_6F72;
 /// The layout below.
 const VERSION: i32 = 1;
 
+/// How many KiB of the file a process keeps in its own memory. The system has it all in its own.
+const CACHE: i32 = 512;
+
 /// A key is its text with NUL for `/`, so that its order as bytes is the order of keys; see
 /// [`tables`](super::tables). `parent` is set for bound entries only: it finds the places of a queue by fence. The
 /// numbers of `change` are the store's revisions, one for each entry put or deleted; versions and fences are drawn
@@ -74,6 +77,7 @@ fn has_journal(path: &Path) -> bool {
 /// Makes the layout, unless it is there, and forgets what was bound to an earlier boot. Inside the gate, for a file
 /// that was [probed](probe).
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), Fault> {
+    connection.pragma_update(None, "cache_size", -CACHE)?;
     sync(connection, Lasting::Always)?;
     if header(connection)? == (0, 0) {
         if connection.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))? > 0 {

@@ -16,7 +16,7 @@ use etcd_client::{
 use super::connection::Connection;
 use super::endpoints::{Endpoints, Kind};
 use super::keys::{self, Range};
-use super::reads::{broken, found, revision};
+use super::reads::{broken, found, revision, told};
 use super::txn::lease_of;
 use crate::kv::{
     Entered, Entry, Error, ErrorKind, Fence, Outcome, Place, PlaceRef, Queue, Result, SessionId, Ticket,
@@ -54,14 +54,15 @@ pub(super) async fn enter(
         session: session.clone(),
         ticket: *ticket,
     };
-    let mut answers = answer.op_responses().into_iter();
-    if !answer.succeeded() {
-        let standing = answers.next().map(found).unwrap_or_default().into_iter().next();
+    let (succeeded, made) = (answer.succeeded(), revision(answer.header())?);
+    let mut answers = told(answer).map(found);
+    if !succeeded {
+        let standing = answers.next().unwrap_or_default().into_iter().next();
         let standing = standing.ok_or_else(|| broken("a place neither stood nor was made"))?;
         return again(endpoints, place(keys::fence(standing.create_revision())), limit).await;
     }
-    let place = place(keys::fence(revision(answer.header())?));
-    let seen = answers.nth(1).map(found).unwrap_or_default();
+    let place = place(keys::fence(made));
+    let seen = answers.nth(1).unwrap_or_default();
     let ahead = match Ahead::of(queue, place.fence, seen, asked, limit) {
         Ahead::All(ahead) => ahead,
         Ahead::TooFew => return again(endpoints, place, limit).await,
@@ -96,7 +97,7 @@ pub(super) async fn ahead(
                 async move { connection.kv().txn(request).await }
             })
             .await?;
-        let mut answers = answer.op_responses().into_iter().map(found);
+        let mut answers = told(answer).map(found);
         let own = answers.next().unwrap_or_default().into_iter().find_map(keys::entry);
         let stands =
             own.is_some_and(|own| own.fence == place.fence && own.session.as_ref() == Some(&place.session));

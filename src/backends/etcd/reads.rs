@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use etcd_client::{GetOptions, KeyValue, KvClient, ResponseHeader, Txn as EtcdTxn, TxnOp, TxnOpResponse};
+use etcd_client::proto::PbTxnOpResponse;
+use etcd_client::{
+    GetOptions, GetResponse, KeyValue, KvClient, ResponseHeader, Txn as EtcdTxn, TxnOp, TxnResponse,
+};
 
 use super::connection::Connection;
 use super::endpoints::{Endpoints, Kind};
@@ -36,8 +39,7 @@ pub(super) async fn ranges(
         async move { client(&connection, read).await?.txn(request).await }
     });
     let answer = answer.await?;
-    let found = answer.op_responses().into_iter().flat_map(found).collect();
-    Ok((revision(answer.header())?, found))
+    Ok((revision(answer.header())?, told(answer).flat_map(found).collect()))
 }
 
 async fn client(connection: &Connection, read: Consistency) -> Result<KvClient, etcd_client::Error> {
@@ -72,10 +74,15 @@ pub(super) async fn get(endpoints: &Endpoints, key: &Key, read: Consistency) -> 
     Ok(entries.into_iter().next())
 }
 
+/// What each operation of a transaction told. The client's own way to ask copies all of it.
+pub(super) fn told(answer: TxnResponse) -> impl Iterator<Item = PbTxnOpResponse> {
+    answer.0.responses.into_iter().filter_map(|told| told.response)
+}
+
 /// What one read of a transaction saw.
-pub(super) fn found(answer: TxnOpResponse) -> Vec<KeyValue> {
-    match answer {
-        TxnOpResponse::Get(mut answer) => answer.take_kvs(),
+pub(super) fn found(told: PbTxnOpResponse) -> Vec<KeyValue> {
+    match told {
+        PbTxnOpResponse::ResponseRange(range) => GetResponse(range).take_kvs(),
         _ => Vec::new(),
     }
 }

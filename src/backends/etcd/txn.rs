@@ -9,7 +9,7 @@ use etcd_client::{
 use super::connection::Connection;
 use super::endpoints::{Endpoints, Kind};
 use super::keys::{self, Range};
-use super::reads::{broken, found, ranges, revision};
+use super::reads::{broken, found, ranges, revision, told};
 use super::{MAX_OPS, lost};
 use crate::kv::{
     Check, Consistency, Entry, Fence, Key, Put, Rejection, Result, SessionId, Txn, Version, Write,
@@ -33,7 +33,7 @@ pub(super) async fn commit(endpoints: &Endpoints, txn: &Txn) -> Result<Write> {
             async move { connection.kv().txn(request).await }
         })
         .await?;
-    if answer.succeeded() { applied(txn, &answer) } else { rejected(txn, &answer) }
+    if answer.succeeded() { applied(txn, &answer) } else { rejected(txn, answer) }
 }
 
 /// What is neither conditional nor one of several needs no transaction, which costs the server more.
@@ -126,8 +126,8 @@ fn entry(put: &Put, revision: i64, fence: Option<Fence>) -> Entry {
 }
 
 /// The first check that did not hold, judged by what the same transaction saw.
-fn rejected(txn: &Txn, answer: &TxnResponse) -> Result<Write> {
-    for (check, seen) in txn.checks().iter().zip(answer.op_responses()) {
+fn rejected(txn: &Txn, answer: TxnResponse) -> Result<Write> {
+    for (check, seen) in txn.checks().iter().zip(told(answer)) {
         let found = found(seen).into_iter().find_map(keys::entry);
         if !check.holds(found.as_ref()) {
             return Ok(Write::Rejected(Rejection { key: check.key().clone(), found }));

@@ -264,7 +264,7 @@ async fn register(endpoints: &Endpoints, key: &Key, instance: &Instance) -> Resu
 async fn deregister(endpoints: &Endpoints, key: &Key) -> Result<()> {
     let ask = Ask::put(format!("/v1/agent/service/deregister/{}", id(key)), "");
     // One that the agent does not know is not there.
-    let is_unknown = |answer: &Answer| String::from_utf8_lossy(&answer.body).contains("nknown service");
+    let is_unknown = |answer: &Answer| String::from_utf8_lossy(answer.body()).contains("nknown service");
     endpoints.call(Kind::Repeatable, "announce", ask, is_unknown).await.map(drop)
 }
 
