@@ -18,6 +18,9 @@ const HELD: Duration = Duration::from_millis(3);
 /// while it waits is needed no more once it stands.
 const FEW: usize = 256;
 
+/// How long it takes until nothing more comes of their beginning.
+const SETTLED: Duration = Duration::from_secs(3);
+
 /// Does `what` at the store behind `url`.
 pub(crate) async fn run(arguments: &[String]) {
     let [what, url, namespace, count] = arguments else { panic!("WHAT URL NAMESPACE COUNT: {arguments:?}") };
@@ -62,6 +65,10 @@ async fn register(client: &Client, count: usize, abreast: usize) {
     let all = stream::iter(0..count).map(|nth| client.register(instance(nth))).buffered(abreast);
     let all: Vec<_> = all.try_collect().await.expect("they are registered");
     let took = began.elapsed().as_secs_f64() * 1e3;
+    if abreast < count {
+        // By then what looks after them has read them all.
+        sleep(SETTLED).await;
+    }
     let each = memory().saturating_sub(resident) as f64 / count as f64;
     println!("quorate - register-{count} {took} ms\nquorate - memory-{count} {each} KiB");
     loop {

@@ -62,15 +62,20 @@ impl<S: Coordinator + ?Sized> Actor<S> {
     }
 
     fn intake(&mut self) {
-        for record in self.desk.take() {
+        let records = self.desk.take();
+        let any = !records.is_empty();
+        for record in records {
             self.work.books.take(record);
         }
         for (prefix, wanted) in self.work.books.take_stirred() {
             if wanted {
-                self.watches.open(prefix);
+                self.watches.want(prefix);
             } else {
                 self.watches.close(&prefix);
             }
+        }
+        if any {
+            self.watches.stir();
         }
     }
 

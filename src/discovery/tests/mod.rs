@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 
-use super::{Instance, Members, Registrar, Registration, Snapshot, Status};
+use super::{Instance, Members, Registrar, Registration, Snapshot, Status, watches};
 use crate::kv::{Consistency, Entry, Key, SessionOptions, Sessions, Store};
 use store::Wrapped;
 

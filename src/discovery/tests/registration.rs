@@ -399,6 +399,30 @@ async fn those_who_come_while_the_session_is_opened_share_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_registered_is_watched_once_no_more_comes_or_after_a_second() {
+    let process = Process::on(fresh());
+    let watches = || process.store.counts.watches.load(Ordering::Relaxed);
+    let first = process.register("first").await;
+    // Before anybody looks, somebody deletes it.
+    process.store.memory.delete_prefix(&Instance::prefix("web").unwrap()).await.unwrap();
+    let _more = join_all((0..100).map(|nth| process.register(&format!("n{nth}")).boxed())).await;
+    assert_eq!(watches(), 0, "it would tell of each of them");
+    becomes(&process.store, "first", |entry| entry.is_some()).await;
+    assert_eq!((watches(), first.status().borrow().clone()), (1, Status::Registered));
+
+    let other = Registrar::new(&process.store, &process.sessions);
+    let began = tokio::time::Instant::now();
+    let mut slowly = Vec::new();
+    while watches() == 1 {
+        let id = format!("slow{}", slowly.len());
+        slowly.push(other.register(Instance::new("other", id, "x:1")).await.unwrap());
+        tokio::time::sleep(watches::QUIET / 2).await;
+    }
+    let took = began.elapsed();
+    assert!(slowly.len() > 10 && took < watches::LATEST + watches::QUIET, "after {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn ten_thousand_cost_one_session_one_task_and_few_commits() {
     const MANY: u64 = 10_000;
     let runtime = tokio::runtime::Handle::current();

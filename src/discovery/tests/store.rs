@@ -37,6 +37,7 @@ pub(super) struct Counts {
     pub(super) commits: AtomicU64,
     pub(super) puts: AtomicU64,
     pub(super) reads: AtomicU64,
+    pub(super) watches: AtomicU64,
     /// The most commits that were under way at once.
     pub(super) most_abreast: AtomicU64,
 }
@@ -189,6 +190,7 @@ impl SessionStore for Wrapped {
 #[async_trait]
 impl WatchStore for Wrapped {
     fn watch(&self, scope: Scope) -> BoxStream<'static, Result<Event>> {
+        self.counts.watches.fetch_add(1, Ordering::Relaxed);
         self.memory.watch(scope)
     }
 }
