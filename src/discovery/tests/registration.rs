@@ -405,10 +405,12 @@ async fn what_is_registered_is_watched_once_no_more_comes_or_after_a_second() {
     let first = process.register("first").await;
     // Before anybody looks, somebody deletes it.
     process.store.memory.delete_prefix(&Instance::prefix("web").unwrap()).await.unwrap();
-    let _more = join_all((0..100).map(|nth| process.register(&format!("n{nth}")).boxed())).await;
+    let names: Vec<_> = (0..100).map(|nth| format!("n{nth}")).collect();
+    let _more = join_all(names.iter().map(|id| process.register(id))).await;
     assert_eq!(watches(), 0, "it would tell of each of them");
     becomes(&process.store, "first", |entry| entry.is_some()).await;
-    assert_eq!((watches(), first.status().borrow().clone()), (1, Status::Registered));
+    status_is(&first, Status::Registered).await;
+    assert_eq!(watches(), 1);
 
     let other = Registrar::new(&process.store, &process.sessions);
     let began = tokio::time::Instant::now();
