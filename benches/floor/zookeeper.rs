@@ -22,7 +22,7 @@ const OPERATIONS: usize = 500;
 pub(crate) struct ZooKeeper {
     pub(super) address: SocketAddr,
     pub(super) client: Arc<Client>,
-    pub(super) watcher: Arc<Client>,
+    watcher: Arc<Client>,
 }
 
 /// On the runtime that all else is on.

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::Instant;
-use zookeeper_client::{Acls, AddWatchMode, CreateMode, MultiReadResult, MultiWriteResult, MultiWriter};
+use zookeeper_client::{Acls, CreateMode, MultiReadResult, MultiWriteResult, MultiWriter};
 
 use super::zookeeper::{ZooKeeper, make, open, path};
 use super::{Operations, VALUE};
@@ -122,8 +122,8 @@ impl Operations for Alike {
         listed
     }
 
-    /// For each a directory, in a request of its own for all of a commit, and its value in it; all below a watch, as
-    /// whoever registers looks after what stands there.
+    /// For each a directory, in a request of its own for all of a commit, and its value in it. Nobody watches: whoever
+    /// registers looks after what stands there only when no more comes.
     async fn register_alike(&self, prefix: &str, count: usize) -> Option<Duration> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let session = open(self.0.address).await;
@@ -133,8 +133,6 @@ impl Operations for Alike {
         for nth in 0..counters {
             make(&session, &format!("{prefix}-{nth}"), CreateMode::Container).await;
         }
-        let watched = self.0.watcher.watch(&prefix, AddWatchMode::PersistentRecursive).await;
-        let mut watched = watched.expect("it is watched");
         let directories: Vec<_> = (0..count).map(|nth| format!("{prefix}/{nth:05}")).collect();
         let commit = async |some: &[String]| {
             let (mut makes, mut writes) = (session.new_multi_writer(), session.new_multi_writer());
@@ -153,12 +151,8 @@ impl Operations for Alike {
         };
         let began = Instant::now();
         let all = stream::iter(directories.chunks(size)).map(commit).buffer_unordered(abreast);
-        tokio::select! {
-            written = all.try_collect::<()>() => written.expect("they are made"),
-            () = async { loop { watched.changed().await; } } => {}
-        }
+        all.try_collect::<()>().await.expect("they are made");
         let took = began.elapsed();
-        drop(watched);
         // The server would keep the directories for a while, and has little memory.
         for some in directories.chunks(size) {
             let mut deletes = session.new_multi_writer();

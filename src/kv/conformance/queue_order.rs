@@ -126,7 +126,7 @@ async fn a_ticket_used_again_is_a_new_place_at_the_end(bench: &Bench<dyn Coordin
     let ([waiter, other], mut places) = line(bench, 3).await?;
     let queue = places[0].queue.clone();
     for round in 0..4 {
-        // The first two leave in turn, with what is about their places still on the way to whoever watches them.
+        // Who stands first goes to the end, so that all of them do, and one twice.
         let old = places.remove(0);
         let who = if old.session == waiter.session { &waiter } else { &other };
         ensure!(who.store.leave(&old).await?, "a place that stood was said to be gone, in round {round}");
