@@ -10,7 +10,7 @@ use quorate::kv::{
 use quorate::lock::{Guard, Mutex};
 use tokio::time::{Instant, sleep};
 
-use super::{connect, key, sessions, soon, trial};
+use super::{TTL, connect, key, sessions, soon, trial};
 use crate::proxy::Proxy;
 use crate::servers::Cluster as _;
 use crate::servers::etcd::{Etcd, Options, Version};
@@ -45,12 +45,12 @@ async fn held(store: &Arc<dyn Coordinator>, sessions: &Sessions) -> Guard {
     Mutex::new(store, sessions, "m").expect("a name").lock().await.expect("it is free")
 }
 
-/// Whether it is held for longer than a session lives that nobody renews.
-async fn outlives(guard: &Guard) -> bool {
+/// Whether it is held for longer than a session of this life that nobody renews.
+async fn outlives(guard: &Guard, life: Duration) -> bool {
     tokio::select! {
         biased;
         _ = guard.lost() => false,
-        () = sleep(SHORT + Duration::from_secs(2)) => guard.is_held(),
+        () = sleep(life + Duration::from_secs(2)) => guard.is_held(),
     }
 }
 
@@ -70,13 +70,18 @@ async fn put(store: &Arc<dyn Coordinator>) {
 
 async fn killed(version: Version) {
     let mut etcd = Options::new(version).members(3).start().await;
-    let store = connect(&etcd.url("")).await;
-    let sessions = short(&store);
-    let guard = held(&store, &sessions).await;
+    let leader = etcd.leader().await;
     // The first is the one that is asked.
-    etcd.kill(0);
+    let mut addresses = etcd.addresses();
+    addresses.rotate_left(leader);
+    let store = connect(&etcd.url_via(&addresses, "")).await;
+    // Nothing is renewed before there is another leader: for one to two seconds, and as long again with each vote that is
+    // split.
+    let sessions = sessions(&store);
+    let guard = held(&store, &sessions).await;
+    etcd.kill(leader);
     soon("a put succeeds", put(&store)).await;
-    assert!(outlives(&guard).await);
+    assert!(outlives(&guard, TTL).await);
 }
 
 async fn stopped(version: Version) {
@@ -97,7 +102,7 @@ async fn silent(version: Version) {
     let sessions = short(&store);
     let guard = held(&store, &sessions).await;
     proxies[0].freeze();
-    assert!(outlives(&guard).await);
+    assert!(outlives(&guard, SHORT).await);
     store.put("a", "1").await.expect("another member answers");
 }
 

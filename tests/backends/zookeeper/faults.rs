@@ -30,12 +30,12 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
     ]
 }
 
-/// Whether it is held for longer than a session lives that nobody renews.
-async fn outlives(guard: &Guard) -> bool {
+/// Whether it is held for longer than a session of this life that nobody renews.
+async fn outlives(guard: &Guard, life: Duration) -> bool {
     tokio::select! {
         biased;
         _ = guard.lost() => false,
-        () = sleep(SHORT + Duration::from_secs(2)) => guard.is_held(),
+        () = sleep(life + Duration::from_secs(2)) => guard.is_held(),
     }
 }
 
@@ -49,11 +49,12 @@ async fn put(store: &Arc<dyn Coordinator>) {
 async fn killed(version: Version) {
     let mut zookeeper = Options::new(version).members(3).start().await;
     let store = connect(&zookeeper.url("")).await;
-    let guard = held(&store, &sessions(&store, SHORT)).await;
+    // Longer than an election takes, during which nothing is renewed.
+    let guard = held(&store, &sessions(&store, TTL)).await;
     let leader = zookeeper.leader().await;
     zookeeper.kill(leader);
     soon("a put succeeds", put(&store)).await;
-    assert!(outlives(&guard).await);
+    assert!(outlives(&guard, TTL).await);
 }
 
 async fn stopped(version: Version) {
@@ -75,7 +76,7 @@ async fn silent(version: Version) {
     // Whichever server it is at.
     for proxy in &proxies {
         proxy.freeze();
-        assert!(outlives(&guard).await);
+        assert!(outlives(&guard, SHORT).await);
         proxy.heal();
     }
 }
