@@ -161,7 +161,7 @@ async fn revoked(version: Version) {
     let began = Instant::now();
     let reason = soon("the loss is noticed", guard.lost()).await;
     assert!(matches!(reason, LossReason::Revoked | LossReason::Deleted), "{reason:?}");
-    assert!(began.elapsed() < super::TTL / 3, "before the next renewal, but {:?}", began.elapsed());
+    assert!(began.elapsed() < TTL / 3, "before the next renewal, but {:?}", began.elapsed());
 }
 
 async fn deleted(version: Version) {
