@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
-use tokio::task::yield_now;
+use tokio::task::{unconstrained, yield_now};
 
 type Work = BoxFuture<'static, ()>;
 
@@ -145,7 +145,9 @@ impl Task {
         let here = Here(&self.tasks);
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let _scope = spawns_core::enter(&here);
-            work.poll_unpin(&mut Context::from_waker(&waker))
+            // Who wakes it may be a task of tokio's that may poll no more for now. Each poll of ours would be in vain, then, and
+            // ask for another at once.
+            pin!(unconstrained(work)).poll(&mut Context::from_waker(&waker))
         }));
         // What panicked is over, and none of the concern of whoever woke it.
         polled.unwrap_or(Poll::Ready(()))
@@ -310,7 +312,6 @@ mod tests {
         let mut count = 0;
         let counted = host.run(poll_fn(move |context| {
             polls.fetch_add(1, Ordering::Relaxed);
-            // Not a runtime's, so there is no budget of polls here.
             while count < until && asked.poll_recv(context).is_ready() {
                 count += 1;
             }
@@ -362,6 +363,27 @@ mod tests {
         };
         join_all((0..64).map(|_| ask())).await;
         assert_eq!(counted.done().await, Some(64));
+        assert_eq!(polls.load(Ordering::Relaxed), 2, "at first, and with all");
+    }
+
+    #[tokio::test]
+    async fn who_wakes_it_may_have_used_up_its_turn() {
+        let (host, polls) = (Host::default(), Arc::<AtomicUsize>::default());
+        let (send, mut asked) = mpsc::channel(1000);
+        let counted = host.run({
+            let (polls, mut count) = (Arc::clone(&polls), 0);
+            poll_fn(move |context| {
+                while asked.poll_recv(context).is_ready() {
+                    count += 1;
+                }
+                let polls = polls.fetch_add(1, Ordering::Relaxed);
+                if count == 1000 || polls > 10 { Poll::Ready(count) } else { Poll::Pending }
+            })
+        });
+        // More than tokio lets a task receive at once.
+        let ((), held) = holding(|| (0..1000).for_each(|_| send.try_send(()).unwrap()));
+        drop(held);
+        assert_eq!(counted.done().await, Some(1000));
         assert_eq!(polls.load(Ordering::Relaxed), 2, "at first, and with all");
     }
 

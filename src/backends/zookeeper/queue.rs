@@ -264,6 +264,11 @@ async fn again(store: &Store, place: Place, limit: usize) -> Result<Entered> {
 /// What stands ahead of a place: one flight where nothing does; `None` when the place does not stand.
 pub(super) async fn ahead(store: &Store, place: &Place, limit: usize) -> Result<Option<Vec<PlaceRef>>> {
     let (directory, own) = (keys::directory(place.queue.key()), keys::node(&place.key));
+    match rank(store, place, &directory, &own).await {
+        Some(Rank::Gone) => return Ok(None),
+        Some(Rank::First) => return Ok(Some(Vec::new())),
+        None => {}
+    }
     loop {
         let looked = store.ensemble.call(Kind::Repeatable, "ahead", |client: Arc<Client>| {
             let (directory, own) = (directory.clone(), own.clone());
@@ -295,6 +300,44 @@ pub(super) async fn ahead(store: &Store, place: &Place, limit: usize) -> Result<
             return Ok(Some(ahead));
         }
     }
+}
+
+/// Where a place stands in its queue.
+enum Rank {
+    First,
+    Gone,
+}
+
+/// Whether a place is the first, or gone, as it is when somebody waits for its turn; `None` when it is neither, or that was
+/// not to be learnt.
+///
+/// That it stands is checked by a write, by way of the session's connection. Whether anything stands ahead is read by the
+/// shared one at the same time, so that neither waits for the other (the client may send two requests on one connection one
+/// by one). That read may be older than the write: it has seen the place, though, and so all that was made before it, and
+/// what is gone from there does not come again.
+async fn rank(store: &Store, place: &Place, directory: &str, own: &str) -> Option<Rank> {
+    let live = store.lives.live(&place.session).ok()?;
+    let stands = live.call(Kind::Repeatable, "ahead", |client: Arc<Client>| async move {
+        let mut check = client.new_multi_writer();
+        check.add_check_version(own, -1)?;
+        match check.commit().await {
+            Ok(_) => Ok(true),
+            Err(MultiWriteError::OperationFailed { source: Zk::NoNode, .. }) => Ok(false),
+            Err(
+                MultiWriteError::OperationFailed { source, .. } | MultiWriteError::RequestFailed { source },
+            ) => Err(source),
+        }
+    });
+    let names = store.ensemble.call(Kind::Repeatable, "ahead", |client: Arc<Client>| async move {
+        children(client.get_children(directory).await)
+    });
+    let (stands, names) = tokio::join!(stands, names);
+    if !stands.ok()? {
+        return Some(Rank::Gone);
+    }
+    let names = names.ok()?;
+    let seen = names.iter().any(|name| name == place.key.name());
+    (seen && nearest(&place.queue, place.key.name(), names).is_empty()).then_some(Rank::First)
 }
 
 /// Removes the place. By its name alone, which is given once: it has the ticket in it.
