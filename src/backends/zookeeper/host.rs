@@ -31,7 +31,7 @@ impl Host {
     ) -> Running<T> {
         let (tell, done) = oneshot::channel();
         let work = async move { drop(tell.send(work.await)) };
-        Running { task: self.tasks.start(work.boxed()), done }
+        Running { task: Some(self.tasks.start(work.boxed())), done }
     }
 }
 
@@ -43,7 +43,8 @@ impl Drop for Host {
 
 /// Something that runs, until it is done or this is dropped.
 pub(super) struct Running<T> {
-    task: Arc<Task>,
+    /// `None` when it runs until it is done or the host ends.
+    task: Option<Arc<Task>>,
     done: oneshot::Receiver<T>,
 }
 
@@ -52,11 +53,18 @@ impl<T> Running<T> {
     pub(super) async fn done(mut self) -> Option<T> {
         (&mut self.done).await.ok()
     }
+
+    /// Leaves it to the host, with which it ends at the latest.
+    pub(super) fn left(mut self) {
+        self.task = None;
+    }
 }
 
 impl<T> Drop for Running<T> {
     fn drop(&mut self) {
-        self.task.end();
+        if let Some(task) = &self.task {
+            task.end();
+        }
     }
 }
 
@@ -419,8 +427,10 @@ mod tests {
         let running = host.run(work());
         let given_up = other.run(work());
         assert_eq!(Arc::strong_count(&held), 5);
+        host.run(work()).left();
+        assert_eq!(Arc::strong_count(&held), 7, "nobody waits for it, and it runs");
         drop(given_up);
-        assert_eq!(Arc::strong_count(&held), 4);
+        assert_eq!(Arc::strong_count(&held), 6);
         drop(host);
         assert_eq!(Arc::strong_count(&held), 2);
         assert_eq!(running.done().await, None);

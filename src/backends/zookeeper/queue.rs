@@ -20,6 +20,9 @@ use crate::kv::{
     Entered, Entry, Error, ErrorKind, Key, Outcome, Place, PlaceRef, Queue, Result, SessionId, Ticket,
 };
 
+/// Who misses no more than this makes it all at once.
+const FEW: usize = 3;
+
 /// Enters, and sees what stands ahead, in one flight; in a second, if anything does, who that is.
 pub(super) async fn enter(
     store: &Store,
@@ -35,8 +38,12 @@ pub(super) async fn enter(
     {
         return again(store, place, limit).await;
     }
+    let mut bold = true;
     loop {
-        let Some(made) = make_place(store, &live, queue, ticket, &value).await? else { continue };
+        let Some(made) = make_place(store, &live, queue, ticket, &value, bold).await? else {
+            bold = false;
+            continue;
+        };
         let key = queue.key().child(&made.name)?;
         let place = Place {
             queue: queue.clone(),
@@ -67,20 +74,26 @@ struct Made {
     names: Vec<String>,
 }
 
-/// Makes the place; `None` when a directory was missing after all.
+/// Makes the place; `None` when a directory was missing after all. Who is `bold` and knows nothing of the store yet makes no
+/// more than the queue's own directory, which alone is likely to be missing.
 async fn make_place(
     store: &Store,
     live: &Live,
     queue: &Queue,
     ticket: &Ticket,
     value: &Bytes,
+    bold: bool,
 ) -> Result<Option<Made>> {
     let directory = keys::directory(queue.key());
     let stem = keys::place_stem(&live.id, ticket, live.attempt());
     let path = keys::below(&directory, &stem);
     let generation = store.places.get();
     let counter = generation.is_none().then(|| Make::Counter(PLACES.to_owned()));
-    let makes = store.nodes.missing(counter.into_iter().chain([Make::Directory(directory.clone())]));
+    let needed = store.nodes.missing(counter.into_iter().chain([Make::Directory(directory.clone())]));
+    let mut makes = needed.clone();
+    if bold && makes.len() > FEW {
+        makes.retain(|make| make.path() == directory);
+    }
     let acls = store.ensemble.settled.acls();
     let asking = Asking {
         directory: &directory,
@@ -110,7 +123,9 @@ async fn make_place(
     });
     match made.await {
         Ok(Some(((czxid, number, names), owner, count))) => {
-            store.nodes.remember(makes);
+            // All that is above it stands, then, and the counter if it told its count.
+            let stands = |make: &Make| count.is_some() || matches!(make, Make::Directory(_));
+            store.nodes.remember(needed.into_iter().filter(stands));
             store.calm.learn(&directory, names.is_empty());
             if let Some(generation) = count {
                 store.places.set(generation);

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_io::Timer;
 use tokio::sync::Notify;
 use zookeeper_client::{AddWatchMode, Client, EventType, PersistentWatcher, SessionState};
 
@@ -26,6 +27,10 @@ const MAILBOX: usize = 1024;
 /// How long a disturbed watch waits before it looks again.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// How long the server goes on watching a key that was deleted when nobody wants to know any more. Who waited for that has
+/// something to ask now, which would wait for the answer to this.
+const LINGER: Duration = Duration::from_millis(20);
+
 /// What became of a node last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
@@ -39,6 +44,8 @@ enum Change {
 struct Mailbox {
     told: Mutex<Told>,
     notify: Notify,
+    /// Nobody will look at it any more.
+    closed: Notify,
 }
 
 #[derive(Default)]
@@ -80,6 +87,8 @@ pub(super) struct Watching {
     waiting: VecDeque<Event>,
     disturbed: bool,
     over: bool,
+    /// The one key that is watched was deleted last.
+    deleted: bool,
 }
 
 impl Watching {
@@ -98,6 +107,7 @@ impl Watching {
             waiting: VecDeque::new(),
             disturbed: false,
             over: false,
+            deleted: false,
         }
     }
 
@@ -144,7 +154,7 @@ impl Watching {
         // A majority need not be asked: a server without one loses its clients soon, and then there is another look.
         let entries = reads::covered(&self.ensemble, "watch", &self.scope, Behind::Leader).await?;
         self.view = entries.iter().map(|entry| (entry.key.clone(), numbers(entry))).collect();
-        self.disturbed = false;
+        (self.disturbed, self.deleted) = (false, false);
         self.waiting.push_back(Event::Snapshot(entries));
         Ok(())
     }
@@ -155,6 +165,7 @@ impl Watching {
             changed.into_iter().partition(|(_, change)| *change == Change::Put);
         let keys: Vec<_> = put.into_iter().map(|(key, _)| key).collect();
         let found = reads::entries(&self.ensemble, "watch", &keys, Behind::Nothing).await?;
+        self.deleted = keys.is_empty() && matches!(self.scope, Scope::Key(_));
         let gone = deleted.into_iter().map(|(key, _)| key).filter(|key| self.view.remove(key).is_some());
         self.waiting.extend(gone.map(Event::Delete));
         for (key, found) in keys.into_iter().zip(found) {
@@ -175,6 +186,17 @@ impl Watching {
     }
 }
 
+impl Drop for Watching {
+    fn drop(&mut self) {
+        if self.deleted
+            && let Some((mailbox, listening)) = self.listening.take()
+        {
+            mailbox.closed.notify_one();
+            listening.left();
+        }
+    }
+}
+
 fn numbers(entry: &Entry) -> (Fence, Version) {
     (entry.fence, entry.version)
 }
@@ -182,7 +204,15 @@ fn numbers(entry: &Entry) -> (Fence, Version) {
 /// Takes down what the server tells, as fast as it does.
 async fn listen(mut watcher: PersistentWatcher, mailbox: Arc<Mailbox>, scope: Scope) {
     loop {
-        let event = watcher.changed().await;
+        let event = tokio::select! {
+            biased;
+            () = mailbox.closed.notified() => {
+                // Of this clock, as no runtime is meant here.
+                Timer::after(LINGER).await;
+                return;
+            }
+            event = watcher.changed() => event,
+        };
         if event.event_type == EventType::Session {
             if event.session_state != SessionState::SyncConnected {
                 mailbox.tell(|told| told.broken = true);

@@ -16,6 +16,7 @@ use crate::servers::{Cluster as _, until};
 pub(super) fn trials(version: Version) -> Vec<Trial> {
     vec![
         trial(version, "a_lock_costs_one_flight_and_one_request_to_give_it_back", acquire_and_release),
+        trial(version, "who_knows_nothing_yet_supposes_that_most_stands", first_lock),
         trial(version, "a_hand_over_costs_the_same_however_many_wait", hand_over),
         trial(version, "what_is_known_is_written_in_one_request", writes),
         trial(version, "a_thousand_keys_are_listed_in_a_few_requests", lists),
@@ -97,6 +98,21 @@ async fn acquire_and_release(version: Version) {
     guard.release().await;
     quiet(&tap).await;
     assert_eq!(but_watches(tap.since(&before)), Counts::from([("delete", 1)]));
+}
+
+async fn first_lock(version: Version) {
+    let (zookeeper, tap, store) = tapped(version).await;
+    // On a new server nothing does.
+    drop(Mutex::new(&store, &sessions(&store, TTL), "m").expect("a name").lock().await.expect("it is free"));
+    let other = connect(&zookeeper.url_via(&[tap.address], "")).await;
+    let mutex = Mutex::new(&other, &sessions(&other, TTL), "n").expect("a name");
+    let before = quiet(&tap).await;
+    mutex.lock().await.expect("it is free").release().await;
+    quiet(&tap).await;
+    // The directory, the count of the places, the place with who stands there, and the release.
+    let expected =
+        Counts::from([("container", 1), ("exists", 1), ("multi", 1), ("children", 1), ("delete", 1)]);
+    assert_eq!(but_watches(tap.since(&before)), expected);
 }
 
 async fn hand_over(version: Version) {
