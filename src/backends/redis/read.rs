@@ -27,7 +27,8 @@ pub(super) async fn get(
         let asked = servers.query(operation, &command(history.meta(), key, session.as_deref())).await?;
         let (state, found, lives) = read(key, asked).map_err(|fault| fault.error.at(BACKEND, operation))?;
         let Some(state) = state.filter(|state| history.trusts(knew, Some(*state))) else {
-            servers.verify(operation).await?;
+            // Seldom, and more than need weigh upon every get.
+            servers.verify(operation).boxed().await?;
             continue;
         };
         let bound = found.as_ref().and_then(|entry| entry.session.as_ref()).map(SessionId::as_str);
