@@ -50,9 +50,15 @@ struct Tracked {
 
 struct Standing {
     version: Version,
-    session: SessionId,
-    /// The number of the instance it shows, if it shows the wanted one.
-    number: Option<u64>,
+    /// The number of the instance it shows, or [`OTHER`](Self::OTHER).
+    number: u64,
+    /// Whether it is bound to the current session.
+    current: bool,
+}
+
+impl Standing {
+    /// It shows an instance that is not wanted any more. Those that are wanted count from 1.
+    const OTHER: u64 = 0;
 }
 
 enum Step {
@@ -143,7 +149,7 @@ impl Books {
                 tracked.record.set_status(Status::Deregistered);
                 tracked.record = record;
                 // What stands is the other's, and still to be removed should this one leave before it is put.
-                tracked.standing.iter_mut().for_each(|standing| standing.number = None);
+                tracked.standing.iter_mut().for_each(|standing| standing.number = Standing::OTHER);
                 tracked.acknowledged = false;
                 tracked.displaced = false;
             }
@@ -224,6 +230,7 @@ impl Books {
         let mut leaving = Vec::new();
         for (key, tracked) in &mut self.tracked {
             tracked.doubt = None;
+            tracked.standing.iter_mut().for_each(|standing| standing.current = false);
             if tracked.record.is_leaving() {
                 leaving.push(key.clone());
             } else if tracked.acknowledged {
@@ -264,15 +271,15 @@ impl Books {
         let wanted = tracked.record.wanted();
         match found {
             Some(entry) if ours => {
-                let number = match &wanted {
+                let shown = match &wanted {
                     Wanted::Value(number, value) if *value == entry.value => Some(*number),
                     _ => None,
                 };
+                let current = entry.session == self.session;
+                let number = shown.unwrap_or(Standing::OTHER);
                 tracked.displaced = false;
-                // It is ours, so it has a session.
-                tracked.standing =
-                    entry.session.clone().map(|session| Standing { version: entry.version, session, number });
-                if let Some(number) = number.filter(|_| entry.session == self.session) {
+                tracked.standing = Some(Standing { version: entry.version, number, current });
+                if let Some(number) = shown.filter(|_| current) {
                     // From here on it comes back after any loss, whatever became of the commit that put it.
                     tracked.acknowledged = true;
                     tracked.record.acknowledge(number);
@@ -301,33 +308,38 @@ impl Books {
     /// Takes note of an event: it may be late, and about an entry that was since replaced, so it only tells where to
     /// look.
     pub(super) fn notice(&mut self, prefix: &Key, event: &Event) {
+        let mut look = Vec::new();
         match event {
-            Event::Put(entry) => self.notice_entry(&entry.key, Some(entry)),
-            Event::Delete(key) => self.notice_entry(key, None),
+            Event::Put(entry) => {
+                look.extend(self.is_news(&entry.key, Some(entry)).then(|| entry.key.clone()))
+            }
+            Event::Delete(key) => look.extend(self.is_news(key, None).then(|| key.clone())),
             Event::Snapshot(entries) => {
-                let told: BTreeMap<_, _> = entries.iter().map(|entry| (&entry.key, entry)).collect();
+                // Both are in key order.
+                let mut told = entries.iter().peekable();
                 let below = self.tracked.range((Bound::Excluded(prefix.clone()), Bound::Unbounded));
-                let own: Vec<_> =
-                    below.map(|(key, _)| key).take_while(|key| prefix.covers(key)).cloned().collect();
-                for key in own {
-                    self.notice_entry(&key, told.get(&key).copied());
+                for (key, _) in below.take_while(|(key, _)| prefix.covers(key)) {
+                    while told.next_if(|entry| entry.key < *key).is_some() {}
+                    if self.is_news(key, told.next_if(|entry| entry.key == *key)) {
+                        look.push(key.clone());
+                    }
                 }
             }
         }
+        self.agenda.look.extend(look);
     }
 
-    fn notice_entry(&mut self, key: &Key, told: Option<&Entry>) {
+    /// Whether what was told of a key is something else than what is known of it.
+    fn is_news(&self, key: &Key, told: Option<&Entry>) -> bool {
         let ours = self.is_ours(told.and_then(|entry| entry.session.as_ref()));
-        let Some(tracked) = self.tracked.get(key) else { return };
+        let Some(tracked) = self.tracked.get(key) else { return false };
         let settled = tracked.acknowledged || tracked.doubt.is_some();
         let known = match told {
             Some(entry) if tracked.displaced => !ours && entry.session.is_some(),
             Some(entry) => tracked.standing.as_ref().is_some_and(|own| own.version == entry.version),
             None => tracked.standing.is_none() && !tracked.displaced,
         };
-        if settled && !known && !bad("registration_not_watched") {
-            self.agenda.look.insert(key.clone());
-        }
+        settled && !known && !bad("registration_not_watched")
     }
 
     /// The next commit: at most `most` entries, within the limits.
@@ -341,15 +353,18 @@ impl Books {
                 self.agenda.commit.remove(&key);
                 continue;
             };
-            let expected = tracked.expected();
-            let step = tracked.step(&session);
-            let cost = match &step {
-                Step::Put(_, value) => key.as_str().len() + value.len(),
-                _ => 0,
+            let (expected, step) = (tracked.expected(), tracked.step());
+            // How many operations it takes, its check among them, and how many bytes.
+            let (count, size) = match &step {
+                Step::Put(_, value) => {
+                    (1 + usize::from(expected != Expected::Anything), key.as_str().len() + value.len())
+                }
+                Step::Delete(_) => (2, 0),
+                Step::Look | Step::Finish | Step::Nothing => (0, 0),
             };
-            // A put or delete, and its check.
-            if ops + 2 > limits.max_txn_ops.max(2) || (bytes + cost > limits.max_txn_bytes && batch.len() > 0)
-            {
+            let fits = ops + count <= limits.max_txn_ops && bytes + size <= limits.max_txn_bytes;
+            // What fits into no commit is for the store to refuse.
+            if !fits && batch.len() > 0 {
                 break;
             }
             self.agenda.commit.remove(&key);
@@ -372,8 +387,8 @@ impl Books {
                 }
                 Step::Nothing => continue,
             };
-            ops += if expected == Expected::Anything { 1 } else { 2 };
-            bytes += cost;
+            ops += count;
+            bytes += size;
             batch.0.push(Item { key, number, expected });
         }
         (batch.len() > 0).then_some((txn, batch))
@@ -388,11 +403,8 @@ impl Books {
                 continue;
             };
             let (Some(entry), Some(tracked)) = (made.next(), self.tracked.get_mut(&key)) else { continue };
-            tracked.standing = entry.session.map(|session| Standing {
-                version: entry.version,
-                session,
-                number: Some(number),
-            });
+            let current = entry.session == self.session;
+            tracked.standing = entry.session.map(|_| Standing { version: entry.version, number, current });
             tracked.acknowledged = true;
             tracked.record.acknowledge(number);
         }
@@ -460,15 +472,13 @@ impl Books {
 }
 
 impl Tracked {
-    fn step(&self, session: &SessionId) -> Step {
+    fn step(&self) -> Step {
         match (self.record.wanted(), &self.standing) {
             (Wanted::Nothing, Some(standing)) => Step::Delete(standing.version),
             (Wanted::Nothing, None) if self.doubt.is_some() => Step::Look,
             (Wanted::Nothing, None) => Step::Finish,
             (Wanted::Value(..), _) if self.displaced => Step::Nothing,
-            (Wanted::Value(number, _), Some(standing))
-                if standing.session == *session && standing.number == Some(number) =>
-            {
+            (Wanted::Value(number, _), Some(standing)) if standing.current && standing.number == number => {
                 Step::Nothing
             }
             (Wanted::Value(number, value), _) => Step::Put(number, value),
