@@ -43,8 +43,6 @@ struct Tracked {
     /// Whether a put was ever acknowledged. The first takes over whatever stands there; all later ones are conditional,
     /// so that they neither take anything from others nor land late.
     acknowledged: bool,
-    /// Until when a put whose reply was lost may still land.
-    doubt: Option<Instant>,
     displaced: bool,
 }
 
@@ -99,6 +97,8 @@ pub(super) struct Books {
     services: BTreeMap<Key, usize>,
     /// Services that came or went since somebody asked.
     stirred: Vec<Key>,
+    /// Until when a put whose reply was lost may still land. Few are in doubt, and so it is not kept of each.
+    doubts: BTreeMap<Key, Instant>,
     session: Option<SessionId>,
     former: VecDeque<SessionId>,
     agenda: Agenda,
@@ -113,6 +113,7 @@ impl Books {
             tracked: BTreeMap::new(),
             services: BTreeMap::new(),
             stirred: Vec::new(),
+            doubts: BTreeMap::new(),
             session: None,
             former: VecDeque::new(),
             agenda: Agenda::default(),
@@ -173,7 +174,7 @@ impl Books {
         if *count == 1 {
             self.stirred.push(prefix);
         }
-        let tracked = Tracked { standing: None, acknowledged: false, doubt: None, displaced: false, record };
+        let tracked = Tracked { standing: None, acknowledged: false, displaced: false, record };
         self.tracked.insert(tracked.record.key.clone(), tracked);
     }
 
@@ -188,12 +189,13 @@ impl Books {
         let Some(tracked) = self.tracked.get_mut(key) else { return };
         tracked.record.set_status(Status::Deregistered);
         tracked.standing = None;
-        if tracked.doubt.is_some_and(|until| until > self.clock.now()) {
+        if self.doubts.get(key).is_some_and(|until| *until > self.clock.now()) {
             tracked.record.leave();
             self.deferred.look.insert(key.clone());
             return;
         }
         self.tracked.remove(key);
+        self.doubts.remove(key);
         self.agenda.look.remove(key);
         self.agenda.commit.remove(key);
         let prefix = key.parent().unwrap_or_else(Key::root);
@@ -227,9 +229,9 @@ impl Books {
         }
         self.agenda = Agenda::default();
         self.deferred = Agenda::default();
+        self.doubts.clear();
         let mut leaving = Vec::new();
         for (key, tracked) in &mut self.tracked {
-            tracked.doubt = None;
             tracked.standing.iter_mut().for_each(|standing| standing.current = false);
             if tracked.record.is_leaving() {
                 leaving.push(key.clone());
@@ -333,7 +335,7 @@ impl Books {
     fn is_news(&self, key: &Key, told: Option<&Entry>) -> bool {
         let ours = self.is_ours(told.and_then(|entry| entry.session.as_ref()));
         let Some(tracked) = self.tracked.get(key) else { return false };
-        let settled = tracked.acknowledged || tracked.doubt.is_some();
+        let settled = tracked.acknowledged || self.doubts.contains_key(key);
         let known = match told {
             Some(entry) if tracked.displaced => !ours && entry.session.is_some(),
             Some(entry) => tracked.standing.as_ref().is_some_and(|own| own.version == entry.version),
@@ -353,7 +355,7 @@ impl Books {
                 self.agenda.commit.remove(&key);
                 continue;
             };
-            let (expected, step) = (tracked.expected(), tracked.step());
+            let (expected, step) = (tracked.expected(), tracked.step(self.doubts.contains_key(&key)));
             // How many operations it takes, its check among them, and how many bytes.
             let (count, size) = match &step {
                 Step::Put(_, value) => {
@@ -433,8 +435,8 @@ impl Books {
         for Item { key, number, .. } in batch.0 {
             if error.outcome() == Outcome::NotApplied {
                 self.refused(&key, error);
-            } else if let Some(tracked) = self.tracked.get_mut(&key) {
-                tracked.doubt = tracked.doubt.max(number.map(|_| until));
+            } else if number.is_some() && self.tracked.contains_key(&key) {
+                self.doubts.insert(key.clone(), until);
             }
             if self.tracked.contains_key(&key) {
                 self.deferred.commit.insert(key);
@@ -451,7 +453,7 @@ impl Books {
     fn refused(&mut self, key: &Key, error: &Error) {
         let Some(tracked) = self.tracked.get(key) else { return };
         tracked.record.fail(error);
-        if !tracked.acknowledged && tracked.doubt.is_none() {
+        if !tracked.acknowledged && !self.doubts.contains_key(key) {
             self.finish(key);
         }
     }
@@ -472,10 +474,10 @@ impl Books {
 }
 
 impl Tracked {
-    fn step(&self) -> Step {
+    fn step(&self, in_doubt: bool) -> Step {
         match (self.record.wanted(), &self.standing) {
             (Wanted::Nothing, Some(standing)) => Step::Delete(standing.version),
-            (Wanted::Nothing, None) if self.doubt.is_some() => Step::Look,
+            (Wanted::Nothing, None) if in_doubt => Step::Look,
             (Wanted::Nothing, None) => Step::Finish,
             (Wanted::Value(..), _) if self.displaced => Step::Nothing,
             (Wanted::Value(number, _), Some(standing)) if standing.current && standing.number == number => {

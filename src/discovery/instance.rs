@@ -229,7 +229,7 @@ mod tests {
         assert_eq!(key.as_str(), "_quorate/service/s/i");
         let stored =
             r#"{"service":"s","id":"i","address":"a:1","state":"ready","health":"passing","weight":1}"#;
-        assert_eq!(value, stored);
+        assert_eq!(*value, *stored.as_bytes());
         let full = plain
             .tag("b")
             .tag("a")
