@@ -29,21 +29,21 @@ pub(super) fn metrics() -> Vec<Metric> {
             name: "hand-over-16",
             unit: "µs",
             bar,
-            rounds: 5,
+            rounds: 9,
             contestants: |arena, scale| waiters(arena, scale, 16).boxed_local(),
         },
         Metric {
             name: "hand-over-100",
             unit: "µs",
             bar,
-            rounds: 5,
+            rounds: 9,
             contestants: |arena, scale| waiters(arena, scale, 100).boxed_local(),
         },
         Metric {
             name: "resign-lead",
             unit: "µs",
             bar,
-            rounds: 5,
+            rounds: 9,
             contestants: |arena, scale| terms(arena, scale).boxed_local(),
         },
     ]
@@ -61,7 +61,7 @@ async fn waiters(arena: &Arena, scale: Scale, count: usize) -> Vec<Contestant> {
     let mutexes = mutexes.iter().cycle().take(count).cloned().collect();
     let queue = Queue { mutexes, held: None, waiting: JoinSet::new() };
     let mut all = vec![Contestant::new(Role::Quorate, "quorate", queue)];
-    all.extend(deletion(arena, scale.of(50), Duration::ZERO).await);
+    all.extend(deletion(arena, scale.of(30), Duration::ZERO).await);
     all
 }
 
@@ -111,7 +111,7 @@ async fn terms(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     let candidate = |nth: usize| Arc::new(clients[nth].candidate("office").expect("a name"));
     let (mut next, mut then): (Arc<Candidate>, Arc<Candidate>) = (candidate(1), candidate(0));
     let mut leads: Option<Leadership> = Some(then.campaign().await.expect("nobody leads"));
-    let ours = reported(scale.of(20), async move || {
+    let ours = reported(scale.of(12), async move || {
         let leader = leads.take().expect("somebody leads");
         let elected = async { leads = Some(next.campaign().await.expect("the session lives")) };
         let resigns = async {
@@ -126,7 +126,7 @@ async fn terms(arena: &Arena, scale: Scale) -> Vec<Contestant> {
         there.checked_duration_since(began).expect("nobody leads before the other resigns")
     });
     let mut all = vec![Contestant::new(Role::Quorate, "quorate", ours)];
-    all.extend(deletion(arena, scale.of(20), SETTLED).await);
+    all.extend(deletion(arena, scale.of(12), SETTLED).await);
     all
 }
 

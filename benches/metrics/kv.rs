@@ -21,7 +21,7 @@ pub(super) fn metrics() -> Vec<Metric> {
                 name: $name,
                 unit: $unit,
                 bar: |backend| if backend == "embedded" { Bar::None } else { $bar },
-                rounds: 9,
+                rounds: 27,
                 contestants: |arena, scale| $both(arena, scale).boxed_local(),
             }
         };
@@ -56,7 +56,7 @@ async fn all<Q: Work + 'static, F: Work + 'static>(
 }
 
 async fn put(arena: &Arena, scale: Scale) -> Vec<Contestant> {
-    let operations = scale.of(300);
+    let operations = scale.of(150);
     let ours = async |client: Client, key: Key| {
         timed(operations, async move || {
             client.kv().put(key.clone(), VALUE).await.expect("it is put");
@@ -69,7 +69,7 @@ async fn put(arena: &Arena, scale: Scale) -> Vec<Contestant> {
 }
 
 async fn get(arena: &Arena, scale: Scale) -> Vec<Contestant> {
-    let operations = scale.of(300);
+    let operations = scale.of(150);
     let ours = async |client: Client, key: Key| {
         client.kv().put(key.clone(), VALUE).await.expect("it is put");
         timed(operations, async move || {
@@ -85,7 +85,7 @@ async fn get(arena: &Arena, scale: Scale) -> Vec<Contestant> {
 }
 
 async fn cas(arena: &Arena, scale: Scale) -> Vec<Contestant> {
-    let operations = scale.of(300);
+    let operations = scale.of(150);
     let ours = async |client: Client, key: Key| {
         let mut version = client.kv().put(key.clone(), VALUE).await.expect("it is put").version;
         timed(operations, async move || {
@@ -105,7 +105,7 @@ async fn cas(arena: &Arena, scale: Scale) -> Vec<Contestant> {
 }
 
 async fn list(arena: &Arena, scale: Scale) -> Vec<Contestant> {
-    let operations = scale.of(20);
+    let operations = scale.of(10);
     let client = arena.client(&arena.namespace()).await;
     let prefix = Key::new("list").expect("a key");
     for nth in 0..LISTED {
@@ -131,7 +131,7 @@ async fn list(arena: &Arena, scale: Scale) -> Vec<Contestant> {
 }
 
 async fn puts(arena: &Arena, scale: Scale) -> Vec<Contestant> {
-    let operations = scale.of(3000);
+    let operations = scale.of(1500);
     let ours = async |client: Client, key: Key| {
         abreast(operations, async move |nth| {
             let key = key.child(&format!("{}", nth % 64)).expect("a key");
@@ -145,7 +145,7 @@ async fn puts(arena: &Arena, scale: Scale) -> Vec<Contestant> {
 }
 
 async fn gets(arena: &Arena, scale: Scale) -> Vec<Contestant> {
-    let operations = scale.of(3000);
+    let operations = scale.of(1500);
     let ours = async |client: Client, key: Key| {
         client.kv().put(key.clone(), VALUE).await.expect("it is put");
         abreast(operations, async move |_| {

@@ -14,14 +14,14 @@ pub(super) fn metrics() -> Vec<Metric> {
         name: "lock-pair",
         unit: "µs",
         bar: |backend| if backend == "embedded" { Bar::Below(100.0) } else { Bar::AtMost(1.10) },
-        rounds: 9,
+        rounds: 19,
         contestants: |arena, scale| pair(arena, scale).boxed_local(),
     }]
 }
 
 /// Lock and unlock, on one session.
 async fn pair(arena: &Arena, scale: Scale) -> Vec<Contestant> {
-    let operations = scale.of(200);
+    let operations = scale.of(100);
     let client = arena.client(&arena.namespace()).await;
     let mutex = client.mutex("pair").expect("a name");
     let ours = timed(operations, async move || {

@@ -24,7 +24,7 @@ pub(super) fn metrics() -> Vec<Metric> {
             name: "put-event",
             unit: "µs",
             bar: |backend| if backend == "embedded" { Bar::None } else { Bar::AtMost(1.15) },
-            rounds: 9,
+            rounds: 27,
             contestants: |arena, scale| put_event(arena, scale).boxed_local(),
         },
         Metric {
@@ -39,7 +39,7 @@ pub(super) fn metrics() -> Vec<Metric> {
 
 /// From the begin of a put by one client to the event with the value at another.
 async fn put_event(arena: &Arena, scale: Scale) -> Vec<Contestant> {
-    let operations = scale.of(100);
+    let operations = scale.of(50);
     let namespace = arena.namespace();
     let (writer, reader) = (arena.client(&namespace).await, arena.client(&namespace).await);
     let key = Key::new("k").expect("a key");
