@@ -245,7 +245,9 @@ mod tests {
             ),
             "{value:?}"
         );
-        assert_eq!(serde_json::from_slice::<Instance>(&value).unwrap(), full);
+        assert_eq!(Instance::decode(&key, &value).unwrap(), full);
+        assert!(Instance::decode(&key, b"{}").is_err());
+        assert_eq!(Instance::named_by(&key), Instance::new("s", "i", ""));
     }
 
     #[test]
@@ -279,6 +281,12 @@ mod tests {
             assert!(error.to_string().contains(name), "{error} does not name {name}");
         }
         assert!(good.encode(&limits()).is_ok());
+        // One that no commit has room for.
+        let narrow = Limits { max_txn_bytes: 40, ..limits() };
+        let error = good.encode(&narrow).unwrap_err();
+        assert!(
+            error.kind() == ErrorKind::InvalidInput && error.to_string().contains("over the limit of 40")
+        );
     }
 
     #[test]
