@@ -66,18 +66,12 @@ impl History {
     ) -> Result<Value, RedisError> {
         // In one text: it lives as long as the request is under way.
         let mut known = String::with_capacity(3 * 20);
-        let highest = match self.seen() {
-            Some(State { epoch, revision, .. }) => {
-                write_number(&mut known, epoch);
-                let highest = known.len();
-                write_number(&mut known, revision);
-                highest
-            }
-            None => {
-                known.push('0');
-                0
-            }
-        };
+        let seen = self.seen();
+        if let Some(State { epoch, .. }) = seen {
+            write_number(&mut known, epoch);
+        }
+        let highest = known.len();
+        write_number(&mut known, seen.map_or(0, |known| known.revision));
         let stamp = known.len();
         write_number(&mut known, self.random.nonce() >> 64);
         let known = known.as_bytes();
