@@ -65,6 +65,11 @@ pub(crate) trait Operations: Send + Sync {
         0
     }
 
+    /// [Watches](Floor::watch) what this puts as the contract has it told, if that is another way than the floor's.
+    async fn watch_alike(&self, _key: &str) -> Option<Changes> {
+        None
+    }
+
     /// [Registers](Floor::register) with the contract's own requests, if these are others than the floor's.
     async fn register_alike(&self, _prefix: &str, _count: usize) -> Option<Duration> {
         None

@@ -17,7 +17,7 @@ use super::{Changes, Floor, Operations, VALUE};
 const PIPELINE: usize = 1000;
 
 pub(crate) struct Redis {
-    client: Client,
+    pub(super) client: Client,
     pub(super) link: MultiplexedConnection,
     /// Counted apart from what it counts.
     counts: MultiplexedConnection,

@@ -4,11 +4,12 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use redis::aio::MultiplexedConnection;
-use redis::{FromRedisValue, Value, cmd};
+use redis::{Client, FromRedisValue, Value, cmd};
 
 use super::redis::Redis;
-use super::{Operations, VALUE};
+use super::{Changes, Operations, VALUE};
 
 #[path = "../../src/backends/redis/scripts.rs"]
 #[allow(dead_code, reason = "not all of them are compared")]
@@ -19,6 +20,9 @@ use self::scripts::{ENTER, GRANT, LEAVE, LIST, PUT, Script};
 /// What all of the store's keys lie beside. What stands there is below names of our own.
 const META: &str = "{quorate}:meta";
 
+/// Where the scripts publish what they write.
+const CHANNEL: &str = "{quorate}:w";
+
 /// Stands for the number of its own that each client gives to each of its writes.
 const STAMP: &str = "9876543210987654321";
 
@@ -26,6 +30,7 @@ const STAMP: &str = "9876543210987654321";
 const TTL: &str = "604800000";
 
 pub(crate) struct Alike {
+    client: Client,
     link: MultiplexedConnection,
     /// The life of the store, and a revision that it had.
     epoch: String,
@@ -36,8 +41,9 @@ pub(crate) struct Alike {
 impl Alike {
     pub(crate) async fn of(raw: &Redis) -> Self {
         let nobody = String::new();
-        let fresh =
-            Self { link: raw.link.clone(), epoch: nobody.clone(), revision: "0".to_owned(), session: nobody };
+        let (client, link) = (raw.client.clone(), raw.link.clone());
+        let revision = "0".to_owned();
+        let fresh = Self { client, link, epoch: nobody.clone(), revision, session: nobody };
         let (state, _, session): (String, String, String) = fresh.run(&GRANT, &[b"f", TTL.as_bytes()]).await;
         let (id, epoch) = state.split_once(' ').expect("a state");
         let (revision, _) = id.split_once('-').expect("a stamp");
@@ -110,6 +116,18 @@ impl Operations for Alike {
             self.put(&format!("{prefix}/{nth:05}"), VALUE).await;
         }
         true
+    }
+
+    /// What is published says what stands there now.
+    async fn watch_alike(&self, key: &str) -> Option<Changes> {
+        let mut events = self.client.get_async_pubsub().await.expect("it serves");
+        events.subscribe(CHANNEL).await.expect("it is watched");
+        let key = format!("\0{key}\0");
+        let ours = move |text: &[u8]| text.windows(key.len()).any(|part| part == key.as_bytes());
+        let told = events
+            .into_on_message()
+            .filter_map(move |event| std::future::ready(ours(event.get_payload_bytes()).then_some(())));
+        Some(told.boxed())
     }
 
     /// The names, of which there are too many for a script to read what stands there too; and then that.

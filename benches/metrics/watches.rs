@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::{Bar, Metric, Scale};
 use crate::arena::Arena;
 use crate::contest::{Contestant, Role};
-use crate::floor::VALUE;
+use crate::floor::{Changes, Operations, VALUE};
 use crate::work::{after, reported, timed};
 
 /// How many keys are watched at once.
@@ -51,12 +51,18 @@ async fn put_event(arena: &Arena, scale: Scale) -> Vec<Contestant> {
         after(writer.kv().put(key.clone(), VALUE), told).await
     });
     let mut all = vec![Contestant::new(Role::Quorate, "quorate", ours)];
+    let by_hand = |floor: Arc<dyn Operations>, mut changes: Changes| {
+        reported(operations, async move || after(floor.put("floor-watch", VALUE), changes.next()).await)
+    };
     let floor = Arc::clone(&arena.floor);
     floor.put("floor-watch", VALUE).await;
-    if let Some(mut changes) = floor.watch("floor-watch").await {
-        let by_hand =
-            reported(operations, async move || after(floor.put("floor-watch", VALUE), changes.next()).await);
-        all.push(Contestant::new(Role::Floor, "raw", by_hand));
+    if let Some(changes) = floor.watch("floor-watch").await {
+        all.push(Contestant::new(Role::Floor, "raw", by_hand(floor, changes)));
+    }
+    if let Some(alike) = arena.alike.clone()
+        && let Some(changes) = alike.watch_alike("floor-watch").await
+    {
+        all.push(Contestant::new(Role::Other, "same requests", by_hand(alike, changes)));
     }
     all
 }

@@ -43,16 +43,20 @@ struct Tracked {
     /// Whether a put was ever acknowledged. The first takes over whatever stands there; all later ones are conditional,
     /// so that they neither take anything from others nor land late.
     acknowledged: bool,
-    /// Until when a put whose reply was lost may still land.
-    doubt: Option<Instant>,
     displaced: bool,
 }
 
 struct Standing {
     version: Version,
-    session: SessionId,
-    /// The number of the instance it shows, if it shows the wanted one.
-    number: Option<u64>,
+    /// The number of the instance it shows, or [`OTHER`](Self::OTHER).
+    number: u64,
+    /// Whether it is bound to the current session.
+    current: bool,
+}
+
+impl Standing {
+    /// It shows an instance that is not wanted any more. Those that are wanted count from 1.
+    const OTHER: u64 = 0;
 }
 
 enum Step {
@@ -93,6 +97,8 @@ pub(super) struct Books {
     services: BTreeMap<Key, usize>,
     /// Services that came or went since somebody asked.
     stirred: Vec<Key>,
+    /// Until when a put whose reply was lost may still land. Few are in doubt, and so it is not kept of each.
+    doubts: BTreeMap<Key, Instant>,
     session: Option<SessionId>,
     former: VecDeque<SessionId>,
     agenda: Agenda,
@@ -107,6 +113,7 @@ impl Books {
             tracked: BTreeMap::new(),
             services: BTreeMap::new(),
             stirred: Vec::new(),
+            doubts: BTreeMap::new(),
             session: None,
             former: VecDeque::new(),
             agenda: Agenda::default(),
@@ -143,7 +150,7 @@ impl Books {
                 tracked.record.set_status(Status::Deregistered);
                 tracked.record = record;
                 // What stands is the other's, and still to be removed should this one leave before it is put.
-                tracked.standing.iter_mut().for_each(|standing| standing.number = None);
+                tracked.standing.iter_mut().for_each(|standing| standing.number = Standing::OTHER);
                 tracked.acknowledged = false;
                 tracked.displaced = false;
             }
@@ -167,7 +174,7 @@ impl Books {
         if *count == 1 {
             self.stirred.push(prefix);
         }
-        let tracked = Tracked { standing: None, acknowledged: false, doubt: None, displaced: false, record };
+        let tracked = Tracked { standing: None, acknowledged: false, displaced: false, record };
         self.tracked.insert(tracked.record.key.clone(), tracked);
     }
 
@@ -182,12 +189,13 @@ impl Books {
         let Some(tracked) = self.tracked.get_mut(key) else { return };
         tracked.record.set_status(Status::Deregistered);
         tracked.standing = None;
-        if tracked.doubt.is_some_and(|until| until > self.clock.now()) {
+        if self.doubts.get(key).is_some_and(|until| *until > self.clock.now()) {
             tracked.record.leave();
             self.deferred.look.insert(key.clone());
             return;
         }
         self.tracked.remove(key);
+        self.doubts.remove(key);
         self.agenda.look.remove(key);
         self.agenda.commit.remove(key);
         let prefix = key.parent().unwrap_or_else(Key::root);
@@ -221,9 +229,10 @@ impl Books {
         }
         self.agenda = Agenda::default();
         self.deferred = Agenda::default();
+        self.doubts.clear();
         let mut leaving = Vec::new();
         for (key, tracked) in &mut self.tracked {
-            tracked.doubt = None;
+            tracked.standing.iter_mut().for_each(|standing| standing.current = false);
             if tracked.record.is_leaving() {
                 leaving.push(key.clone());
             } else if tracked.acknowledged {
@@ -264,15 +273,15 @@ impl Books {
         let wanted = tracked.record.wanted();
         match found {
             Some(entry) if ours => {
-                let number = match &wanted {
+                let shown = match &wanted {
                     Wanted::Value(number, value) if *value == entry.value => Some(*number),
                     _ => None,
                 };
+                let current = entry.session == self.session;
+                let number = shown.unwrap_or(Standing::OTHER);
                 tracked.displaced = false;
-                // It is ours, so it has a session.
-                tracked.standing =
-                    entry.session.clone().map(|session| Standing { version: entry.version, session, number });
-                if let Some(number) = number.filter(|_| entry.session == self.session) {
+                tracked.standing = Some(Standing { version: entry.version, number, current });
+                if let Some(number) = shown.filter(|_| current) {
                     // From here on it comes back after any loss, whatever became of the commit that put it.
                     tracked.acknowledged = true;
                     tracked.record.acknowledge(number);
@@ -301,33 +310,38 @@ impl Books {
     /// Takes note of an event: it may be late, and about an entry that was since replaced, so it only tells where to
     /// look.
     pub(super) fn notice(&mut self, prefix: &Key, event: &Event) {
+        let mut look = Vec::new();
         match event {
-            Event::Put(entry) => self.notice_entry(&entry.key, Some(entry)),
-            Event::Delete(key) => self.notice_entry(key, None),
+            Event::Put(entry) => {
+                look.extend(self.is_news(&entry.key, Some(entry)).then(|| entry.key.clone()))
+            }
+            Event::Delete(key) => look.extend(self.is_news(key, None).then(|| key.clone())),
             Event::Snapshot(entries) => {
-                let told: BTreeMap<_, _> = entries.iter().map(|entry| (&entry.key, entry)).collect();
+                // Both are in key order.
+                let mut told = entries.iter().peekable();
                 let below = self.tracked.range((Bound::Excluded(prefix.clone()), Bound::Unbounded));
-                let own: Vec<_> =
-                    below.map(|(key, _)| key).take_while(|key| prefix.covers(key)).cloned().collect();
-                for key in own {
-                    self.notice_entry(&key, told.get(&key).copied());
+                for (key, _) in below.take_while(|(key, _)| prefix.covers(key)) {
+                    while told.next_if(|entry| entry.key < *key).is_some() {}
+                    if self.is_news(key, told.next_if(|entry| entry.key == *key)) {
+                        look.push(key.clone());
+                    }
                 }
             }
         }
+        self.agenda.look.extend(look);
     }
 
-    fn notice_entry(&mut self, key: &Key, told: Option<&Entry>) {
+    /// Whether what was told of a key is something else than what is known of it.
+    fn is_news(&self, key: &Key, told: Option<&Entry>) -> bool {
         let ours = self.is_ours(told.and_then(|entry| entry.session.as_ref()));
-        let Some(tracked) = self.tracked.get(key) else { return };
-        let settled = tracked.acknowledged || tracked.doubt.is_some();
+        let Some(tracked) = self.tracked.get(key) else { return false };
+        let settled = tracked.acknowledged || self.doubts.contains_key(key);
         let known = match told {
             Some(entry) if tracked.displaced => !ours && entry.session.is_some(),
             Some(entry) => tracked.standing.as_ref().is_some_and(|own| own.version == entry.version),
             None => tracked.standing.is_none() && !tracked.displaced,
         };
-        if settled && !known && !bad("registration_not_watched") {
-            self.agenda.look.insert(key.clone());
-        }
+        settled && !known && !bad("registration_not_watched")
     }
 
     /// The next commit: at most `most` entries, within the limits.
@@ -341,15 +355,18 @@ impl Books {
                 self.agenda.commit.remove(&key);
                 continue;
             };
-            let expected = tracked.expected();
-            let step = tracked.step(&session);
-            let cost = match &step {
-                Step::Put(_, value) => key.as_str().len() + value.len(),
-                _ => 0,
+            let (expected, step) = (tracked.expected(), tracked.step(self.doubts.contains_key(&key)));
+            // How many operations it takes, its check among them, and how many bytes.
+            let (count, size) = match &step {
+                Step::Put(_, value) => {
+                    (1 + usize::from(expected != Expected::Anything), key.as_str().len() + value.len())
+                }
+                Step::Delete(_) => (2, 0),
+                Step::Look | Step::Finish | Step::Nothing => (0, 0),
             };
-            // A put or delete, and its check.
-            if ops + 2 > limits.max_txn_ops.max(2) || (bytes + cost > limits.max_txn_bytes && batch.len() > 0)
-            {
+            let fits = ops + count <= limits.max_txn_ops && bytes + size <= limits.max_txn_bytes;
+            // What fits into no commit is for the store to refuse.
+            if !fits && batch.len() > 0 {
                 break;
             }
             self.agenda.commit.remove(&key);
@@ -372,8 +389,8 @@ impl Books {
                 }
                 Step::Nothing => continue,
             };
-            ops += if expected == Expected::Anything { 1 } else { 2 };
-            bytes += cost;
+            ops += count;
+            bytes += size;
             batch.0.push(Item { key, number, expected });
         }
         (batch.len() > 0).then_some((txn, batch))
@@ -388,11 +405,8 @@ impl Books {
                 continue;
             };
             let (Some(entry), Some(tracked)) = (made.next(), self.tracked.get_mut(&key)) else { continue };
-            tracked.standing = entry.session.map(|session| Standing {
-                version: entry.version,
-                session,
-                number: Some(number),
-            });
+            let current = entry.session == self.session;
+            tracked.standing = entry.session.map(|_| Standing { version: entry.version, number, current });
             tracked.acknowledged = true;
             tracked.record.acknowledge(number);
         }
@@ -421,8 +435,8 @@ impl Books {
         for Item { key, number, .. } in batch.0 {
             if error.outcome() == Outcome::NotApplied {
                 self.refused(&key, error);
-            } else if let Some(tracked) = self.tracked.get_mut(&key) {
-                tracked.doubt = tracked.doubt.max(number.map(|_| until));
+            } else if number.is_some() && self.tracked.contains_key(&key) {
+                self.doubts.insert(key.clone(), until);
             }
             if self.tracked.contains_key(&key) {
                 self.deferred.commit.insert(key);
@@ -439,7 +453,7 @@ impl Books {
     fn refused(&mut self, key: &Key, error: &Error) {
         let Some(tracked) = self.tracked.get(key) else { return };
         tracked.record.fail(error);
-        if !tracked.acknowledged && tracked.doubt.is_none() {
+        if !tracked.acknowledged && !self.doubts.contains_key(key) {
             self.finish(key);
         }
     }
@@ -460,15 +474,13 @@ impl Books {
 }
 
 impl Tracked {
-    fn step(&self, session: &SessionId) -> Step {
+    fn step(&self, in_doubt: bool) -> Step {
         match (self.record.wanted(), &self.standing) {
             (Wanted::Nothing, Some(standing)) => Step::Delete(standing.version),
-            (Wanted::Nothing, None) if self.doubt.is_some() => Step::Look,
+            (Wanted::Nothing, None) if in_doubt => Step::Look,
             (Wanted::Nothing, None) => Step::Finish,
             (Wanted::Value(..), _) if self.displaced => Step::Nothing,
-            (Wanted::Value(number, _), Some(standing))
-                if standing.session == *session && standing.number == Some(number) =>
-            {
+            (Wanted::Value(number, _), Some(standing)) if standing.current && standing.number == number => {
                 Step::Nothing
             }
             (Wanted::Value(number, value), _) => Step::Put(number, value),

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::kv::{Error, ErrorKind, Key, Limits, Outcome, Result, Txn};
+use crate::kv::key::unescape;
+use crate::kv::{Error, ErrorKind, Key, Limits, Outcome, Result};
 
 /// The longest name of a service, id of an instance, tag or zone, in bytes.
 const MAX_NAME: usize = 255;
@@ -162,7 +162,7 @@ impl Instance {
     }
 
     /// Its key and value, if a store of these limits takes them; refused by the name of what is wrong otherwise.
-    pub(super) fn encode(&self, limits: &Limits) -> Result<(Key, Bytes)> {
+    pub(super) fn encode(&self, limits: &Limits) -> Result<(Key, Box<[u8]>)> {
         check_name("service", &self.service)?;
         check_name("id", &self.id)?;
         check_text("address", &self.address, MAX_ADDRESS)?;
@@ -174,10 +174,23 @@ impl Instance {
             let why = "the instance cannot be written as JSON";
             Error::new(ErrorKind::Internal, Outcome::NotApplied, why).on(&key).because(error)
         })?;
+        limits.check_put(&key, json.len()).map_err(|error| error.at(limits.backend, "register"))?;
         // Kept for as long as it is registered, and so without room to grow.
-        let value = Bytes::from(json.into_boxed_slice());
-        Txn::new().put(&key, value.clone()).validate(limits)?;
-        Ok((key, value))
+        Ok((key, json.into_boxed_slice()))
+    }
+
+    /// Reads back what [`encode`](Self::encode) wrote for this key.
+    pub(super) fn decode(key: &Key, value: &[u8]) -> Result<Self> {
+        serde_json::from_slice(value).map_err(|error| {
+            let why = "the instance cannot be read from its JSON";
+            Error::new(ErrorKind::Internal, Outcome::NotApplied, why).on(key).because(error)
+        })
+    }
+
+    /// As much as the key of an instance tells of it.
+    pub(super) fn named_by(key: &Key) -> Self {
+        let service = key.parent().map(|prefix| unescape(prefix.name())).unwrap_or_default();
+        Self::new(service, unescape(key.name()), "")
     }
 }
 
@@ -216,7 +229,7 @@ mod tests {
         assert_eq!(key.as_str(), "_quorate/service/s/i");
         let stored =
             r#"{"service":"s","id":"i","address":"a:1","state":"ready","health":"passing","weight":1}"#;
-        assert_eq!(value, stored);
+        assert_eq!(*value, *stored.as_bytes());
         let full = plain
             .tag("b")
             .tag("a")
@@ -232,7 +245,9 @@ mod tests {
             ),
             "{value:?}"
         );
-        assert_eq!(serde_json::from_slice::<Instance>(&value).unwrap(), full);
+        assert_eq!(Instance::decode(&key, &value).unwrap(), full);
+        assert!(Instance::decode(&key, b"{}").is_err());
+        assert_eq!(Instance::named_by(&key), Instance::new("s", "i", ""));
     }
 
     #[test]
@@ -266,6 +281,12 @@ mod tests {
             assert!(error.to_string().contains(name), "{error} does not name {name}");
         }
         assert!(good.encode(&limits()).is_ok());
+        // One that no commit has room for.
+        let narrow = Limits { max_txn_bytes: 40, ..limits() };
+        let error = good.encode(&narrow).unwrap_err();
+        assert!(
+            error.kind() == ErrorKind::InvalidInput && error.to_string().contains("over the limit of 40")
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Instance, Status};
 use crate::kv::{Error, Key, Limits, Result};
 
-/// One registration as it is wanted, and as far as it has come. About half a KiB and the instance.
+/// One registration as it is wanted, and as far as it has come. A process may have tens of thousands, so that each counts.
 pub(super) struct Record {
     pub(super) key: Key,
     /// Rung after every change that somebody may wait for.
@@ -20,14 +20,14 @@ pub(super) struct Record {
 }
 
 struct Wish {
-    instance: Instance,
-    value: Bytes,
+    /// The instance as it is stored, which takes a third of what it takes in memory: and read when it is asked for.
+    value: Box<[u8]>,
     /// Counts the instances that were wanted, from 1.
     number: u64,
     /// The last of them that the store has acknowledged.
     acknowledged: u64,
-    /// What became of the tries up to that number, when they failed.
-    failure: Option<(u64, Error)>,
+    /// Why the last try for the one that is wanted failed.
+    failure: Option<Error>,
     leaving: bool,
     /// Whether it waits at the desk.
     queued: bool,
@@ -41,9 +41,8 @@ pub(super) enum Wanted {
 }
 
 impl Record {
-    pub(super) fn new(key: Key, instance: Instance, value: Bytes) -> Arc<Self> {
+    pub(super) fn new(key: Key, value: Box<[u8]>) -> Arc<Self> {
         let wish = Wish {
-            instance,
             value,
             number: 1,
             acknowledged: 0,
@@ -56,12 +55,18 @@ impl Record {
     }
 
     pub(super) fn instance(&self) -> Instance {
-        self.wish().instance.clone()
+        let read = Instance::decode(&self.key, &self.wish().value);
+        // It reads what it wrote itself. If it could not, it would still know of whom that was.
+        read.unwrap_or_else(|_| Instance::named_by(&self.key))
     }
 
     pub(super) fn wanted(&self) -> Wanted {
         let wish = self.wish();
-        if wish.leaving { Wanted::Nothing } else { Wanted::Value(wish.number, wish.value.clone()) }
+        if wish.leaving {
+            Wanted::Nothing
+        } else {
+            Wanted::Value(wish.number, Bytes::copy_from_slice(&wish.value))
+        }
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -85,16 +90,14 @@ impl Record {
         change: impl FnOnce(Instance) -> Instance,
     ) -> Result<(u64, bool)> {
         let mut wish = self.wish();
-        let instance = change(wish.instance.clone());
-        let (key, value) = instance.encode(limits)?;
+        let (key, value) = change(Instance::decode(&self.key, &wish.value)?).encode(limits)?;
         if key != self.key {
             return Err(Error::invalid("an update cannot change the service or the id").on(&self.key));
         }
         // Whoever asks again waits for the next try, not for the last failure.
         wish.failure = None;
-        let changed = instance != wish.instance;
+        let changed = value != wish.value;
         if changed {
-            wish.instance = instance;
             wish.value = value;
             wish.number += 1;
         }
@@ -115,7 +118,7 @@ impl Record {
     pub(super) fn fail(&self, error: &Error) {
         let mut wish = self.wish();
         if wish.acknowledged < wish.number {
-            wish.failure = Some((wish.number, error.clone()));
+            wish.failure = Some(error.clone());
         }
         drop(wish);
         self.rung.notify_waiters();
@@ -165,7 +168,7 @@ impl Record {
         if wish.acknowledged >= number {
             return Some(Ok(()));
         }
-        if let Some((_, error)) = wish.failure.as_ref().filter(|(failed, _)| *failed >= number) {
+        if let Some(error) = &wish.failure {
             return Some(Err(error.clone()));
         }
         match wish.status {

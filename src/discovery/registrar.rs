@@ -61,7 +61,7 @@ impl<S: Coordinator + ?Sized> Registrar<S> {
     pub async fn register(&self, instance: Instance) -> Result<Registration> {
         let (key, value) = instance.encode(&self.handle.limits)?;
         self.start()?;
-        let registration = Registration::submit(Record::new(key, instance, value), &self.handle);
+        let registration = Registration::submit(Record::new(key, value), &self.handle);
         registration.settled(1).await?;
         Ok(registration)
     }

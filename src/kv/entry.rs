@@ -138,6 +138,18 @@ impl Entry {
     pub fn new(key: Key, value: Bytes, version: Version, fence: Fence, session: Option<SessionId>) -> Self {
         Self { key, value, version, fence, session }
     }
+
+    /// For backends: the same, with the name of its session shared with the entry before it in an answer. Most of a long
+    /// answer hang on few sessions.
+    #[must_use]
+    pub(crate) fn sharing(mut self, last: &mut Option<SessionId>) -> Self {
+        if self.session == *last {
+            self.session.clone_from(last);
+        } else {
+            last.clone_from(&self.session);
+        }
+        self
+    }
 }
 
 /// Never shows the value, only its length: values may be secret.
@@ -157,6 +169,25 @@ impl fmt::Debug for Entry {
 mod tests {
     use super::*;
     use crate::kv::ErrorKind;
+
+    #[test]
+    fn the_entries_of_an_answer_share_the_names_of_their_sessions() {
+        let mut last = None;
+        let mut read = |session: Option<&str>| {
+            let session = session.map(SessionId::new);
+            let entry =
+                Entry::new(Key::root(), Bytes::new(), Version::new(1), Fence::new(1), session.clone());
+            let entry = entry.sharing(&mut last);
+            assert_eq!(entry.session, session);
+            entry.session
+        };
+        let [one, same, none, again, other] =
+            [Some("a"), Some("a"), None, Some("a"), Some("b")].map(&mut read);
+        let shared = |a: &Option<SessionId>, b: &Option<SessionId>| {
+            a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| Arc::ptr_eq(&a.0, &b.0))
+        };
+        assert!(shared(&one, &same) && none.is_none() && !shared(&again, &other));
+    }
 
     #[test]
     fn versions_come_back_as_they_were_printed() {

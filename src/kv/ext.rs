@@ -69,14 +69,14 @@ pub trait StoreExt: Store {
     async fn put<K: IntoKey, V: Into<Bytes> + Send>(&self, key: K, value: V) -> Result<Entry> {
         let key = key.into_key()?;
         let txn = Txn::new().put(&key, value);
-        unconditional(self.limits().backend, "put", &key, self.commit(txn).await?)
+        unconditional(self, "put", &key, self.commit(txn).await?)
     }
 
     /// Puts `value` if nothing stands there: of many racers exactly one is applied.
     async fn create<K: IntoKey, V: Into<Bytes> + Send>(&self, key: K, value: V) -> Result<Write<Entry>> {
         let key = key.into_key()?;
         let txn = Txn::new().absent(&key).put(&key, value);
-        one(self.limits().backend, "create", &key, self.commit(txn).await?)
+        one(self, "create", &key, self.commit(txn).await?)
     }
 
     /// Puts `value` if the entry is still in the state `version`.
@@ -88,7 +88,7 @@ pub trait StoreExt: Store {
     ) -> Result<Write<Entry>> {
         let key = key.into_key()?;
         let txn = Txn::new().version(&key, version).put(&key, value);
-        one(self.limits().backend, "replace", &key, self.commit(txn).await?)
+        one(self, "replace", &key, self.commit(txn).await?)
     }
 
     /// Deletes what stands at `key`, if anything does.
@@ -96,7 +96,7 @@ pub trait StoreExt: Store {
         let key = key.into_key()?;
         match self.commit(Txn::new().delete(&key)).await? {
             Write::Applied(_) => Ok(()),
-            Write::Rejected(_) => Err(odd(self.limits().backend, "delete", &key)),
+            Write::Rejected(_) => Err(odd(self, "delete", &key)),
         }
     }
 
@@ -160,7 +160,7 @@ pub trait StoreExt: Store {
             // The binding stays as it was: an update must not make a mortal entry immortal.
             let session = found.as_ref().and_then(|entry| entry.session.clone());
             let txn = txn.entry(super::Put { key: key.clone(), value, session });
-            match one(self.limits().backend, "update", &key, self.commit(txn).await?)? {
+            match one(self, "update", &key, self.commit(txn).await?)? {
                 Write::Applied(entry) => return Ok(Some(entry)),
                 Write::Rejected(_) => found = self.get(&key, Consistency::Linearizable).await?,
             }
@@ -194,30 +194,35 @@ async fn put_bound<S: Store + ?Sized>(
     session: &SessionId,
 ) -> Result<Entry> {
     let txn = Txn::new().put_bound(key, value, session);
-    unconditional(store.limits().backend, "put", key, store.commit(txn).await?)
+    unconditional(store, "put", key, store.commit(txn).await?)
 }
 
 /// The one entry of a commit that put one.
-pub(crate) fn one(
-    backend: &'static str,
+pub(crate) fn one<S: Store + ?Sized>(
+    store: &S,
     operation: &'static str,
     key: &Key,
     write: Write,
 ) -> Result<Write<Entry>> {
     match write {
         Write::Applied(entries) => {
-            entries.into_iter().next().map(Write::Applied).ok_or_else(|| odd(backend, operation, key))
+            entries.into_iter().next().map(Write::Applied).ok_or_else(|| odd(store, operation, key))
         }
         Write::Rejected(rejection) => Ok(Write::Rejected(rejection)),
     }
 }
 
-fn unconditional(backend: &'static str, operation: &'static str, key: &Key, write: Write) -> Result<Entry> {
-    one(backend, operation, key, write)?.applied().ok_or_else(|| odd(backend, operation, key))
+fn unconditional<S: Store + ?Sized>(
+    store: &S,
+    operation: &'static str,
+    key: &Key,
+    write: Write,
+) -> Result<Entry> {
+    one(store, operation, key, write)?.applied().ok_or_else(|| odd(store, operation, key))
 }
 
-fn odd(backend: &'static str, operation: &'static str, key: &Key) -> Error {
+fn odd<S: Store + ?Sized>(store: &S, operation: &'static str, key: &Key) -> Error {
     Error::new(ErrorKind::Internal, Outcome::Unknown, "the store's answer does not fit the request")
-        .at(backend, operation)
+        .at(store.limits().backend, operation)
         .on(key)
 }

@@ -105,4 +105,29 @@ impl Limits {
         }
         Err(Error::invalid(format!("the key has {len} bytes, over the limit of {max}")).on(key))
     }
+
+    /// Refuses a put of a key or value that is too long, or of both when no commit has room for them.
+    pub(crate) fn check_put(&self, key: &Key, value: usize) -> Result<()> {
+        self.check_key(key)?;
+        self.check_value(key, value)?;
+        self.check_bytes(key, key.as_str().len().saturating_add(value))
+    }
+
+    /// Refuses a value that is too long.
+    pub(super) fn check_value(&self, key: &Key, len: usize) -> Result<()> {
+        let max = self.max_value;
+        if len <= max {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("the value has {len} bytes, over the limit of {max}")).on(key))
+    }
+
+    /// Refuses a commit that puts too many bytes; the error is on `key`.
+    pub(super) fn check_bytes(&self, key: &Key, bytes: usize) -> Result<()> {
+        let max = self.max_txn_bytes;
+        if bytes <= max {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("the commit has {bytes} bytes, over the limit of {max}")).on(key))
+    }
 }

@@ -101,8 +101,13 @@ impl<S: Store> Store for Namespaced<S> {
         if key.is_root() {
             return Ok(None); // The namespace itself may be an entry of the outer store; inside it is the root.
         }
-        let found = self.store.get(&self.outer(key)?, read).await?;
-        found.map(|entry| self.entry(entry)).transpose()
+        let outer = self.outer(key)?;
+        let found = self.store.get(&outer, read).await?;
+        // Usually it is the key that was asked for, which need not be made once more.
+        let inner = |entry: Entry| {
+            if entry.key == outer { Ok(Entry { key: key.clone(), ..entry }) } else { self.entry(entry) }
+        };
+        found.map(inner).transpose()
     }
 
     async fn list(&self, prefix: &Key, read: Consistency) -> Result<Vec<Entry>> {

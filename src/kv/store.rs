@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 use super::{
@@ -128,44 +129,46 @@ pub trait Coordinator: SessionStore + WatchStore + QueueStore {}
 
 impl<S: SessionStore + WatchStore + QueueStore + ?Sized> Coordinator for S {}
 
+/// A method that hands on the future it is given. As an `async fn` it would put that into one more of its own, for every
+/// request; this is what `async_trait` makes of one, without it.
+macro_rules! hand_on {
+    ($name:ident($($life:lifetime $borrowed:ident: $target:ty),*; $($owned:ident: $type:ty),*) -> $answer:ty) => {
+        fn $name<'life0, $($life,)* 'async_trait>(
+            &'life0 self,
+            $($borrowed: &$life $target,)*
+            $($owned: $type),*
+        ) -> BoxFuture<'async_trait, Result<$answer>>
+        where
+            'life0: 'async_trait,
+            $($life: 'async_trait,)*
+            Self: 'async_trait,
+        {
+            (**self).$name($($borrowed,)* $($owned),*)
+        }
+    };
+}
+
 /// Pointers to a store are stores. Every method is forwarded, which the lint sees to.
 macro_rules! forward {
     ($($pointer:ident),*) => {$(
-        #[async_trait]
         #[deny(clippy::missing_trait_methods)]
         impl<S: Store + ?Sized> Store for $pointer<S> {
             fn limits(&self) -> Limits {
                 (**self).limits()
             }
-            async fn get(&self, key: &Key, read: Consistency) -> Result<Option<Entry>> {
-                (**self).get(key, read).await
-            }
-            async fn list(&self, prefix: &Key, read: Consistency) -> Result<Vec<Entry>> {
-                (**self).list(prefix, read).await
-            }
-            async fn commit(&self, txn: Txn) -> Result<Write> {
-                (**self).commit(txn).await
-            }
-            async fn delete_prefix(&self, prefix: &Key) -> Result<u64> {
-                (**self).delete_prefix(prefix).await
-            }
+            hand_on!(get('life1 key: Key; read: Consistency) -> Option<Entry>);
+            hand_on!(list('life1 prefix: Key; read: Consistency) -> Vec<Entry>);
+            hand_on!(commit(; txn: Txn) -> Write);
+            hand_on!(delete_prefix('life1 prefix: Key;) -> u64);
         }
 
-        #[async_trait]
         #[deny(clippy::missing_trait_methods)]
         impl<S: SessionStore + ?Sized> SessionStore for $pointer<S> {
-            async fn grant(&self, ttl: Duration) -> Result<Grant> {
-                (**self).grant(ttl).await
-            }
-            async fn renew(&self, session: &SessionId) -> Result<Renewal> {
-                (**self).renew(session).await
-            }
-            async fn revoke(&self, session: &SessionId) -> Result<()> {
-                (**self).revoke(session).await
-            }
+            hand_on!(grant(; ttl: Duration) -> Grant);
+            hand_on!(renew('life1 session: SessionId;) -> Renewal);
+            hand_on!(revoke('life1 session: SessionId;) -> ());
         }
 
-        #[async_trait]
         #[deny(clippy::missing_trait_methods)]
         impl<S: WatchStore + ?Sized> WatchStore for $pointer<S> {
             fn watch(&self, scope: Scope) -> BoxStream<'static, Result<Event>> {
@@ -173,25 +176,14 @@ macro_rules! forward {
             }
         }
 
-        #[async_trait]
         #[deny(clippy::missing_trait_methods)]
         impl<S: QueueStore + ?Sized> QueueStore for $pointer<S> {
-            async fn enter(
-                &self,
-                queue: &Queue,
-                session: &SessionId,
-                ticket: &Ticket,
-                value: Bytes,
-                limit: usize,
-            ) -> Result<Entered> {
-                (**self).enter(queue, session, ticket, value, limit).await
-            }
-            async fn ahead(&self, place: &Place, limit: usize) -> Result<Option<Vec<PlaceRef>>> {
-                (**self).ahead(place, limit).await
-            }
-            async fn leave(&self, place: &Place) -> Result<bool> {
-                (**self).leave(place).await
-            }
+            hand_on!(enter(
+                'life1 queue: Queue, 'life2 session: SessionId, 'life3 ticket: Ticket;
+                value: Bytes, limit: usize
+            ) -> Entered);
+            hand_on!(ahead('life1 place: Place; limit: usize) -> Option<Vec<PlaceRef>>);
+            hand_on!(leave('life1 place: Place;) -> bool);
             fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {
                 (**self).read_place(queue, entry)
             }

@@ -200,10 +200,8 @@ impl Txn {
         let session = self.session();
         let mut bytes = 0_usize;
         for put in &self.puts {
-            if put.value.len() > limits.max_value {
-                let (len, max) = (put.value.len(), limits.max_value);
-                return refuse(&put.key, format!("the value has {len} bytes, over the limit of {max}"));
-            }
+            let fits = limits.check_value(&put.key, put.value.len());
+            fits.map_err(|error| error.at(limits.backend, "commit"))?;
             if put.session.is_some() && put.session.as_ref() != session {
                 return refuse(&put.key, "one commit binds to at most one session".into());
             }
@@ -215,11 +213,7 @@ impl Txn {
             let max = limits.max_txn_ops;
             return refuse(&subject, format!("the commit has {ops} operations, over the limit of {max}"));
         }
-        if bytes > limits.max_txn_bytes {
-            let max = limits.max_txn_bytes;
-            return refuse(&subject, format!("the commit has {bytes} bytes, over the limit of {max}"));
-        }
-        Ok(())
+        limits.check_bytes(&subject, bytes).map_err(|error| error.at(limits.backend, "commit"))
     }
 }
 

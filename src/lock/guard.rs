@@ -121,10 +121,11 @@ where
 {
     let key = key.into_key()?;
     let write = held.commit(Txn::new().put(&key, value)).await?;
-    let backend = held.store().limits().backend;
-    let odd =
-        || Error::new(ErrorKind::Internal, Outcome::Unknown, "a guarded put was rejected without cause");
-    one(backend, "put", &key, write)?.applied().ok_or_else(|| odd().at(backend, "put").on(&key))
+    let odd = || {
+        Error::new(ErrorKind::Internal, Outcome::Unknown, "a guarded put was rejected without cause")
+            .at(held.store().limits().backend, "put")
+    };
+    one(held.store(), "put", &key, write)?.applied().ok_or_else(|| odd().on(&key))
 }
 
 impl<S: Coordinator + ?Sized> Drop for Guard<S> {

@@ -187,16 +187,16 @@ macro_rules! budgets {
 }
 
 budgets! {
-    MEMORY: 2 6 6 19 108;
+    MEMORY: 1 4 4 15 107;
     #[cfg(feature = "embedded")]
-    EMBEDDED: 13 19 24 55 319;
+    EMBEDDED: 12 17 22 49 318;
     #[cfg(feature = "consul")]
-    CONSUL: 31 38 39 90 238;
+    CONSUL: 29 37 38 88 238;
     #[cfg(feature = "etcd")]
-    ETCD: 47 50 63 130 474;
+    ETCD: 46 46 61 127 472;
     #[cfg(feature = "redis")]
-    REDIS: 11 18 19 47 355;
+    REDIS: 10 14 15 40 351;
     #[cfg(feature = "zookeeper")]
     // The two answers to a get may come by one look at the socket or by two.
-    ZOOKEEPER: 26 34 46 69 883;
+    ZOOKEEPER: 26 34 44 69 883;
 }

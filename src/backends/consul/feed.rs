@@ -156,7 +156,7 @@ impl Feed {
         match look {
             Look::Now { since } => {
                 if let Some(found) = found {
-                    self.begin(&found, since);
+                    self.begin(found, since);
                 }
             }
             Look::Changed { since, .. } => {
@@ -202,18 +202,24 @@ impl Feed {
     }
 
     /// Tells those who joined before the look was sent what was found, and takes them in.
-    fn begin(&mut self, found: &Found, since: u64) {
+    fn begin(&mut self, mut found: Found, since: u64) {
         let mut beginning = std::mem::take(&mut self.looking);
-        if self.is_outrun(found, since) {
+        if self.is_outrun(&found, since) {
             // They would miss what was told meanwhile: it is asked again.
             beginning.append(&mut self.joining);
             self.joining = beginning;
             return;
         }
-        self.learn(found, since);
-        for Joining { scope, reply } in beginning {
-            let covered = found.entries.iter().filter(|entry| scope.covers(&entry.key));
-            let snapshot = covered.cloned().collect();
+        self.learn(&found, since);
+        let last = beginning.len().saturating_sub(1);
+        for (nth, Joining { scope, reply }) in beginning.into_iter().enumerate() {
+            let snapshot = if nth == last {
+                // Nobody needs them any more: a long answer does not stand in memory twice.
+                found.entries.retain(|entry| scope.covers(&entry.key));
+                std::mem::take(&mut found.entries)
+            } else {
+                found.entries.iter().filter(|entry| scope.covers(&entry.key)).cloned().collect()
+            };
             let mut subscription = self.fanout.subscribe(scope);
             subscription.taken(self.told);
             // That a snapshot is wanted first goes without saying.

@@ -185,12 +185,15 @@ async fn receive(
     // Without an index, something else than Consul answered.
     let is_list = for_entries && head.status == StatusCode::OK && index.is_some();
     let mut list = is_list.then(List::default);
-    let (mut parts, mut entries) = (Vec::new(), Vec::new());
+    let (mut parts, mut entries, mut last) = (Vec::new(), Vec::new(), None);
+    let mut each = |stored: &super::keys::Stored<'_>| {
+        entries.extend(stored.entry().map(|entry: Entry| entry.sharing(&mut last)));
+    };
     let wrong = |error| Fault { error, cure: Cure::None };
     while let Some(part) = body.next().await {
         let part = part.map_err(|error| unanswered(Cut(error), agent, true))?;
         match &mut list {
-            Some(list) => list.take(&part, |stored| entries.extend(stored.entry())).map_err(wrong)?,
+            Some(list) => list.take(&part, &mut each).map_err(wrong)?,
             None => parts.push(part),
         }
     }

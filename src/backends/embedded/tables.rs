@@ -80,7 +80,9 @@ impl<'a> Tables<'a> {
         };
         let sql =
             "SELECT key, version, fence, session, value FROM entry WHERE key >= ?1 AND key < ?2 ORDER BY key";
-        let mut entries = self.all(sql, below(prefix), entry)?;
+        let mut last = None;
+        let mut entries =
+            self.all(sql, below(prefix), |row| entry(row).map(|entry| entry.sharing(&mut last)))?;
         entries.retain(|entry| prefix.covers(&entry.key));
         Ok(entries)
     }

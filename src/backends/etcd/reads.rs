@@ -62,8 +62,9 @@ pub(super) async fn covered(
             ranges(endpoints, operation, &keys::around_reserved(prefix), read, false).await?
         }
     };
-    let mut entries: Vec<_> =
-        found.into_iter().filter_map(keys::entry).filter(|entry| scope.covers(&entry.key)).collect();
+    let mut last = None;
+    let entries = found.into_iter().filter_map(keys::entry).filter(|entry| scope.covers(&entry.key));
+    let mut entries: Vec<_> = entries.map(|entry| entry.sharing(&mut last)).collect();
     entries.sort_by(|a, b| a.key.cmp(&b.key));
     Ok((revision, entries))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use redis::{Cmd, ErrorKind as Kind, RedisError, Value};
 use tokio::task::JoinHandle;
 
@@ -83,9 +84,12 @@ impl Connection {
         meta: &str,
         arguments: &[&[u8]],
     ) -> Result<Value, RedisError> {
-        match self.query(&script.by_name(meta, arguments)).await {
+        let request = script.by_name(meta, arguments).get_packed_command();
+        match self.link.ask(&request).await {
+            // Once in a server's life, and more than need weigh upon every request.
             Err(error) if error.code() == Some("NOSCRIPT") => {
-                self.query(&script.in_full(meta, arguments)).await
+                let request = script.in_full(meta, arguments).get_packed_command();
+                self.link.ask(&request).boxed().await
             }
             ran => ran,
         }

@@ -4,6 +4,7 @@
 //! other writes. So each is stamped by whoever writes it: where the last that was seen bears another stamp, another life of the
 //! store begins, and everybody is told.
 
+use std::fmt::{self, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redis::{RedisError, Value};
@@ -63,12 +64,25 @@ impl History {
         script: &Script,
         arguments: &[&[u8]],
     ) -> Result<Value, RedisError> {
-        let (epoch, highest) = match self.seen() {
-            Some(State { epoch, revision, .. }) => (epoch.to_string(), revision.to_string()),
-            None => (String::new(), "0".to_owned()),
+        // In one text: it lives as long as the request is under way.
+        let mut known = String::with_capacity(3 * 20);
+        let highest = match self.seen() {
+            Some(State { epoch, revision, .. }) => {
+                write_number(&mut known, epoch);
+                let highest = known.len();
+                write_number(&mut known, revision);
+                highest
+            }
+            None => {
+                known.push('0');
+                0
+            }
         };
-        let stamp = (self.random.nonce() >> 64).to_string();
-        let mut all: Vec<&[u8]> = vec![epoch.as_bytes(), highest.as_bytes(), stamp.as_bytes()];
+        let stamp = known.len();
+        write_number(&mut known, self.random.nonce() >> 64);
+        let known = known.as_bytes();
+        let mut all = Vec::with_capacity(3 + arguments.len());
+        all.extend([&known[..highest], &known[highest..stamp], &known[stamp..]]);
         all.extend(arguments);
         connection.run(script, &self.meta, &all).await
     }
@@ -113,6 +127,11 @@ impl History {
     fn known(&self) -> MutexGuard<'_, Option<State>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn write_number(text: &mut String, number: impl fmt::Display) {
+    // A text always takes what is written to it.
+    let _ = write!(text, "{number}");
 }
 
 /// What stands in the store is not what stood there, although nobody removed it.

@@ -12,9 +12,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
+use futures_util::FutureExt as _;
 use redis::{RedisError, Value};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, TryAcquireError};
 
 use super::replies::Replies;
 use super::tls::Stream;
@@ -22,8 +23,12 @@ use super::tls::Stream;
 /// How many requests may await their replies at the same time; more wait to be sent.
 const ROOM: usize = 1024;
 
-/// While no more than so many await their replies, each is written at once; otherwise many together.
+/// While no more than so many await their replies, each is written at once; otherwise many together, as each time the server is
+/// woken costs what ten requests do.
 const FEW: usize = 4;
+
+/// So many are written though more may come: the server works on them meanwhile.
+const MANY: usize = 32;
 
 type Reply = Result<Value, RedisError>;
 
@@ -37,10 +42,15 @@ pub(super) struct Link {
 #[derive(Default)]
 struct Line {
     waiting: VecDeque<Arc<Slot>>,
-    /// Requests that are still to be written.
+    /// Requests that are still to be written, and how many that are.
     unsent: Vec<u8>,
+    gathered: usize,
+    /// Whether replies came in plenty the last time, so that requests will.
+    plenty: bool,
     carrier: Carrier,
     task: Option<Waker>,
+    /// Whether the task was woken and has not looked since.
+    called: bool,
     /// Why nothing can be sent any more.
     over: Option<(io::ErrorKind, String)>,
 }
@@ -71,20 +81,29 @@ struct Io {
     sending: Vec<u8>,
     sent: usize,
     replies: Replies,
+    /// What was read at once, and who awaits it.
+    told: Vec<Value>,
+    slots: Vec<Arc<Slot>>,
 }
 
 impl Link {
     pub(super) fn new(stream: Box<dyn Stream>) -> Arc<Self> {
-        let io = Io { stream, sending: Vec::new(), sent: 0, replies: Replies::default() };
+        let (sending, told, slots) = (Vec::new(), Vec::new(), Vec::new());
+        let io = Io { stream, sending, sent: 0, replies: Replies::default(), told, slots };
         Arc::new(Self { room: Semaphore::new(ROOM), line: Mutex::default(), io: Mutex::new(io) })
     }
 
     /// Sends a request and awaits its reply. Dropped, it is sent as a whole or not at all.
     pub(super) async fn ask(&self, request: &[u8]) -> Reply {
-        match self.room.acquire().await {
+        // There is room but for the busiest, so that to wait for it need not weigh upon every request.
+        let permit = match self.room.try_acquire() {
+            Err(TryAcquireError::NoPermits) => self.room.acquire().boxed().await.ok(),
+            permit => permit.ok(),
+        };
+        match permit {
             // It is free again when the reply was read.
-            Ok(permit) => permit.forget(),
-            Err(_) => return Err(lock(&self.line).why()),
+            Some(permit) => permit.forget(),
+            None => return Err(lock(&self.line).why()),
         }
         let mut asked = self.enqueue(request)?;
         poll_fn(|context| asked.poll(context)).await
@@ -117,23 +136,27 @@ impl Link {
             return Err(line.why());
         }
         line.unsent.extend_from_slice(request);
+        line.gathered += 1;
         line.waiting.push_back(Arc::clone(&slot));
-        let alone = line.carrier == Carrier::Nobody;
-        line.carrier = if alone { Carrier::Caller } else { Carrier::Task };
-        let (task, few) = (line.task.clone(), line.waiting.len() <= FEW);
-        drop(line);
-        if !alone {
-            if few && let Ok(mut io) = self.io.try_lock() {
-                // What cannot be written now, or fails, is for the task.
-                let _ = self.flush(&mut io, &mut Context::from_waker(Waker::noop()));
-            }
-            wake(task);
+        let alone = line.carrier == Carrier::Nobody && !line.plenty;
+        if alone {
+            line.carrier = Carrier::Caller;
+            return Ok(Asked { link: self, slot, alone });
         }
+        line.carrier = Carrier::Task;
+        let now = line.gathered >= MANY || line.waiting.len() <= FEW && !line.plenty;
+        let task = line.call();
+        drop(line);
+        if now && let Ok(mut io) = self.io.try_lock() {
+            // What cannot be written now, or fails, is for the task.
+            let _ = self.flush(&mut io, &mut Context::from_waker(Waker::noop()));
+        }
+        wake(task);
         Ok(Asked { link: self, slot, alone })
     }
 
     fn poll_carry(&self, context: &mut Context<'_>) -> Poll<()> {
-        lock(&self.line).task = Some(context.waker().clone());
+        lock(&self.line).look(context.waker());
         self.drive(Carrier::Task, context);
         if lock(&self.line).over.is_some() { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -169,13 +192,33 @@ impl Link {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed"));
             }
             io.replies.filled(read);
-            while let Some(reply) = io.replies.next()? {
-                let slot = lock(&self.line).waiting.pop_front();
-                let slot = slot.ok_or_else(|| io::Error::other("a reply that nobody awaits"))?;
-                self.room.add_permits(1);
-                slot.put(reply.extract_error());
-            }
+            self.put_down(io)?;
         }
+    }
+
+    /// Puts down the replies that were read, each where it is awaited.
+    fn put_down(&self, io: &mut Io) -> io::Result<()> {
+        let cut = loop {
+            match io.replies.next() {
+                Ok(Some(reply)) => io.told.push(reply),
+                cut => break cut,
+            }
+        };
+        let mut line = lock(&self.line);
+        let (told, awaited) = (io.told.len(), io.told.len().min(line.waiting.len()));
+        if told > 0 {
+            line.plenty = told > FEW;
+        }
+        io.slots.extend(line.waiting.drain(..awaited));
+        drop(line);
+        self.room.add_permits(awaited);
+        for (slot, reply) in io.slots.drain(..).zip(io.told.drain(..)) {
+            slot.put(reply.extract_error());
+        }
+        if awaited < told {
+            return Err(io::Error::other("a reply that nobody awaits"));
+        }
+        cut.map(drop)
     }
 
     fn flush(&self, io: &mut Io, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -183,7 +226,7 @@ impl Link {
             if io.sent == io.sending.len() {
                 io.sending.clear();
                 io.sent = 0;
-                std::mem::swap(&mut io.sending, &mut lock(&self.line).unsent);
+                lock(&self.line).hand_over(&mut io.sending);
                 if io.sending.is_empty() {
                     return Pin::new(&mut io.stream).poll_flush(context);
                 }
@@ -201,6 +244,7 @@ impl Link {
         let mut line = lock(&self.line);
         line.over = Some((error.kind(), error.to_string()));
         line.unsent.clear();
+        line.gathered = 0;
         let (waiting, why) = (std::mem::take(&mut line.waiting), |line: &Line| line.why());
         let told: Vec<_> = waiting.into_iter().map(|slot| (slot, why(&line))).collect();
         let task = line.task.take();
@@ -214,6 +258,28 @@ impl Link {
 }
 
 impl Line {
+    /// What wakes the task, if it has to be woken.
+    fn call(&mut self) -> Option<Waker> {
+        let task = self.task.as_ref().filter(|_| !self.called)?.clone();
+        self.called = true;
+        Some(task)
+    }
+
+    /// The task looks.
+    fn look(&mut self, waker: &Waker) {
+        self.called = false;
+        match &mut self.task {
+            Some(task) => task.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+    }
+
+    /// Gives away what is to be written, for an empty buffer.
+    fn hand_over(&mut self, buffer: &mut Vec<u8>) {
+        std::mem::swap(buffer, &mut self.unsent);
+        self.gathered = 0;
+    }
+
     fn why(&self) -> RedisError {
         match &self.over {
             Some((kind, why)) => io::Error::new(*kind, why.clone()).into(),
@@ -247,7 +313,7 @@ impl Drop for Asked<'_> {
         // Only of one who is no longer polled, and had no reply.
         if self.alone && line.carrier == Carrier::Caller && !line.waiting.is_empty() {
             line.carrier = Carrier::Task;
-            let task = line.task.clone();
+            let task = line.call();
             drop(line);
             wake(task);
         }

@@ -27,7 +27,8 @@ pub(super) async fn get(
         let asked = servers.query(operation, &command(history.meta(), key, session.as_deref())).await?;
         let (state, found, lives) = read(key, asked).map_err(|fault| fault.error.at(BACKEND, operation))?;
         let Some(state) = state.filter(|state| history.trusts(knew, Some(*state))) else {
-            servers.verify(operation).await?;
+            // Seldom, and more than need weigh upon every get.
+            servers.verify(operation).boxed().await?;
             continue;
         };
         let bound = found.as_ref().and_then(|entry| entry.session.as_ref()).map(SessionId::as_str);
@@ -186,12 +187,12 @@ async fn many(
     let keys = keys.collect::<Result<Vec<_>, _>>().map_err(|fault| fault.error.at(BACKEND, operation))?;
     let names: Vec<_> = keys.iter().map(Key::as_str).collect();
     let Some((_, stored)) = beside(servers, operation, state, "e:", &names).await? else { return Ok(None) };
-    let mut entries = Vec::with_capacity(keys.len());
+    let (mut entries, mut last) = (Vec::with_capacity(keys.len()), None);
     for (key, stored) in keys.into_iter().zip(stored) {
         let found = stored.map(|stored| entry(key, bytes(stored)?)).transpose();
         let found = found.map_err(|fault| fault.error.at(BACKEND, operation))?;
         match found.filter(|entry| entry.version.raw() <= state.revision.into()) {
-            Some(entry) => entries.push(entry),
+            Some(entry) => entries.push(entry.sharing(&mut last)),
             None => return Ok(None),
         }
     }
@@ -224,8 +225,9 @@ async fn beside(
         let command = mget(history.meta(), kind, names);
         async move { servers.query(operation, &command).await }.boxed()
     };
-    let asked: Vec<_> = names.chunks(BATCH).map(ask).collect();
-    let answers: Vec<_> = stream::iter(asked).buffered(ABREAST).try_collect().await?;
+    // What is asked is only written down when its turn comes.
+    let asked = stream::iter(names.chunks(BATCH)).map(ask);
+    let answers: Vec<_> = asked.buffered(ABREAST).try_collect().await?;
     let (mut same, mut all) = (true, Vec::with_capacity(names.len()));
     for answer in answers {
         let (found, stored) = stored(answer).map_err(|fault| fault.error.at(BACKEND, operation))?;

@@ -102,7 +102,7 @@ impl Servers {
         let end = Instant::now() + self.times.attempt;
         let mut moves = 0;
         loop {
-            match self.attempt(end, Lane::Shared, &ask).await {
+            match self.attempt(Instant::now(), end, Lane::Shared, &ask).await {
                 Ok(server) => {
                     self.call(Kind::Repeatable, "connect", &TICK, &[]).await?;
                     return Ok(server);
@@ -169,8 +169,9 @@ impl Servers {
         Fut: Future<Output = Result<T, redis::RedisError>> + Send,
         T: Send,
     {
-        let end = Instant::now() + self.times.request;
-        match self.attempt(end.min(Instant::now() + self.times.attempt), lane, ask).await {
+        let now = Instant::now();
+        let end = now + self.times.request;
+        match self.attempt(now, end.min(now + self.times.attempt), lane, ask).await {
             Ok(answer) => Ok(answer),
             // Seldom, and so much that it need not weigh upon every request.
             Err(fault) => self.again(kind, operation, lane, ask, end, fault).boxed().await,
@@ -211,7 +212,8 @@ impl Servers {
                 sleep(pause).await;
                 pause = (pause * 2).min(last_pause);
             }
-            match self.attempt(end.min(Instant::now() + self.times.attempt), lane, ask).await {
+            let now = Instant::now();
+            match self.attempt(now, end.min(now + self.times.attempt), lane, ask).await {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => fault = failed,
             }
@@ -219,13 +221,13 @@ impl Servers {
     }
 
     /// One try on the current connection.
-    async fn attempt<T, F, Fut>(&self, end: Instant, lane: Lane, ask: &F) -> Result<T, Fault>
+    async fn attempt<T, F, Fut>(&self, since: Instant, end: Instant, lane: Lane, ask: &F) -> Result<T, Fault>
     where
         F: Fn(Arc<Connection>) -> Fut + Sync,
         Fut: Future<Output = Result<T, redis::RedisError>>,
     {
         let (generation, opening) = self.current(lane)?;
-        let mut attempt = Attempt { servers: self, generation, since: Instant::now(), open: true };
+        let mut attempt = Attempt { servers: self, generation, since, open: true };
         let asked = AtomicBool::new(false);
         let tried = timeout_at(end, async {
             let connection = opening.await?;

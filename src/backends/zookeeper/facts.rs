@@ -20,8 +20,8 @@ use crate::kv::{Check, Entry, Key, Result, Txn};
 /// made by another.
 const GENERATIONS: u64 = 256;
 
-/// How many nodes are remembered.
-const REMEMBERED: usize = 4096;
+/// How many nodes are remembered: as many as a table of 4096 has room for.
+const REMEMBERED: usize = 3584;
 
 /// Which node it is that stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

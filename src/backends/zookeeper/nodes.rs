@@ -12,8 +12,8 @@ use super::facts::COUNTERS;
 use super::{Via, keys};
 use crate::kv::Result;
 
-/// How many nodes are remembered.
-const REMEMBERED: usize = 4096;
+/// How many nodes are remembered: half of them in each of two tables of 2048, which have room for no more.
+const REMEMBERED: usize = 3584;
 
 /// So many are made one by one at least: that one of them stands would cost more than is spared.
 const FEW: usize = 4;

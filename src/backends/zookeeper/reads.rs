@@ -94,7 +94,7 @@ pub(super) async fn entries(
     if let [key] = keys {
         return Ok(vec![entry(ensemble, operation, key, behind).await?]);
     }
-    let mut entries = Vec::with_capacity(keys.len());
+    let (mut entries, mut last) = (Vec::with_capacity(keys.len()), None);
     for some in keys.chunks(FLIGHT) {
         let answers = ensemble.call(Kind::Repeatable, operation, |client: Arc<Client>| {
             let nodes: Vec<_> = some.iter().map(keys::node).collect();
@@ -115,11 +115,10 @@ pub(super) async fn entries(
             }
         });
         let answers = answers.await?;
-        entries.extend(
-            some.iter()
-                .zip(answers)
-                .map(|(key, found)| found.map(|(value, stat)| keys::entry(key.clone(), value, &stat))),
-        );
+        for (key, found) in some.iter().zip(answers) {
+            let found = found.map(|(value, stat)| keys::entry(key.clone(), value, &stat));
+            entries.push(found.map(|entry| entry.sharing(&mut last)));
+        }
     }
     Ok(entries)
 }
@@ -166,7 +165,7 @@ async fn below(
     prefix: &Key,
     behind: Behind,
 ) -> Result<Vec<Entry>> {
-    let mut entries = Vec::new();
+    let (mut entries, mut last) = (Vec::new(), None);
     let mut level = vec![(prefix.clone(), keys::directory(prefix))];
     while !level.is_empty() {
         let (mut next, mut places) = (Vec::new(), Vec::new());
@@ -174,7 +173,8 @@ async fn below(
             let seen = directories(ensemble, operation, some, behind).await?;
             for ((key, path), directory) in some.iter().zip(seen) {
                 let value = directory.value.filter(|_| key != prefix);
-                entries.extend(value.map(|(value, stat)| keys::entry(key.clone(), value, &stat)));
+                let entry = value.map(|(value, stat)| keys::entry(key.clone(), value, &stat));
+                entries.extend(entry.map(|entry| entry.sharing(&mut last)));
                 for name in directory.names.iter().filter(|name| *name != keys::VALUE) {
                     match keys::inside(key, name) {
                         Some(Is::Entry(place)) => places.push(place),

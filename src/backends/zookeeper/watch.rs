@@ -19,7 +19,7 @@ use super::ensemble::Ensemble;
 use super::host::Running;
 use super::keys::{self, Is};
 use super::reads::{self, Behind};
-use crate::kv::{Entry, Event, Fence, Key, Result, Scope, Version};
+use crate::kv::{Event, Key, Result, Scope, Version};
 
 /// How many keys that changed wait for a slow watcher, before it is given a fresh snapshot instead.
 const MAILBOX: usize = 1024;
@@ -82,8 +82,9 @@ pub(super) struct Watching {
     path: String,
     mode: AddWatchMode,
     listening: Option<(Arc<Mailbox>, Running<()>)>,
-    /// What stands, as far as it was told.
-    view: BTreeMap<Key, (Fence, Version)>,
+    /// What stands, as far as it was told, by what comes after the scope's own key, which all have in common. A version
+    /// says which node it is, too.
+    view: BTreeMap<Key, Version>,
     waiting: VecDeque<Event>,
     disturbed: bool,
     over: bool,
@@ -153,7 +154,7 @@ impl Watching {
         self.listening = Some((mailbox, listening));
         // A majority need not be asked: a server without one loses its clients soon, and then there is another look.
         let entries = reads::covered(&self.ensemble, "watch", &self.scope, Behind::Leader).await?;
-        self.view = entries.iter().map(|entry| (entry.key.clone(), numbers(entry))).collect();
+        self.view = entries.iter().map(|entry| (self.name(&entry.key), entry.version)).collect();
         (self.disturbed, self.deleted) = (false, false);
         self.waiting.push_back(Event::Snapshot(entries));
         Ok(())
@@ -166,23 +167,35 @@ impl Watching {
         let keys: Vec<_> = put.into_iter().map(|(key, _)| key).collect();
         let found = reads::entries(&self.ensemble, "watch", &keys, Behind::Nothing).await?;
         self.deleted = keys.is_empty() && matches!(self.scope, Scope::Key(_));
-        let gone = deleted.into_iter().map(|(key, _)| key).filter(|key| self.view.remove(key).is_some());
-        self.waiting.extend(gone.map(Event::Delete));
+        for (key, _) in deleted {
+            if self.forget(&key) {
+                self.waiting.push_back(Event::Delete(key));
+            }
+        }
         for (key, found) in keys.into_iter().zip(found) {
             match found {
                 Some(entry) => {
-                    if self.view.insert(key, numbers(&entry)) != Some(numbers(&entry)) {
+                    if self.view.insert(self.name(&key), entry.version) != Some(entry.version) {
                         self.waiting.push_back(Event::Put(entry));
                     }
                 }
                 None => {
-                    if self.view.remove(&key).is_some() {
+                    if self.forget(&key) {
                         self.waiting.push_back(Event::Delete(key));
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// What stands there no more, and whether it did as far as was told.
+    fn forget(&mut self, key: &Key) -> bool {
+        self.view.remove(&self.name(key)).is_some()
+    }
+
+    fn name(&self, key: &Key) -> Key {
+        key.strip(self.scope.key()).unwrap_or_else(|| key.clone())
     }
 }
 
@@ -195,10 +208,6 @@ impl Drop for Watching {
             listening.left();
         }
     }
-}
-
-fn numbers(entry: &Entry) -> (Fence, Version) {
-    (entry.fence, entry.version)
 }
 
 /// Takes down what the server tells, as fast as it does.

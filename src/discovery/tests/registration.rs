@@ -113,6 +113,33 @@ async fn comes_back_after_an_operator_deleted_it_or_wiped_the_store() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_only_a_snapshot_tells_is_seen() {
+    let process = Process::on(fresh());
+    let memory = process.store.memory.client();
+    let ids = ["a", "c", "e", "g"];
+    let registrations = join_all(ids.map(|id| process.register(id))).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for stranger in ["b", "d", "f", "h"] {
+        memory.put(key(stranger), "somebody else's").await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let reads = process.store.counts.reads.load(Ordering::Relaxed);
+    memory.cut_watches();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(process.store.counts.reads.load(Ordering::Relaxed), reads, "all stands as it was");
+    for id in ids {
+        let before = standing(&process.store, id).await.unwrap();
+        // Nothing else runs in between, so that the watch tells nothing of it.
+        assert!(memory.commit(Txn::new().delete(&key(id))).now_or_never().unwrap().unwrap().is_applied());
+        memory.cut_watches();
+        becomes(&process.store, id, |entry| entry.is_some_and(|entry| entry.fence > before.fence)).await;
+    }
+    for registration in &registrations {
+        status_is(registration, Status::Registered).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn comes_back_after_a_freeze_past_the_ttl() {
     let process = Process::on(fresh());
     let registration = process.register("a").await;
@@ -426,7 +453,8 @@ async fn what_is_registered_is_watched_once_no_more_comes_or_after_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_cost_one_session_one_task_and_few_commits() {
-    const MANY: u64 = 10_000;
+    // As many as fill their commits to the last operation.
+    const MANY: u64 = 79 * 128;
     let runtime = tokio::runtime::Handle::current();
     let process = Process::on(fresh());
     let idle_tasks = runtime.metrics().num_alive_tasks();

@@ -142,3 +142,37 @@ async fn only_so_many_wait_for_replies() {
     let (told, ()) = tokio::join!(many, answered);
     assert_eq!(told.iter().filter(|reply| *reply != "x").count(), 1);
 }
+
+#[tokio::test]
+async fn the_server_begins_before_the_last_of_many_has_asked() {
+    let (link, mut server) = carried().await;
+    let mut asking: Vec<_> = (0..FEW + MANY).map(|_| Box::pin(link.ask(b"\n"))).collect();
+    for asked in &mut asking {
+        // The task has no turn meanwhile.
+        assert!(poll_immediate(asked).await.is_none());
+    }
+    let written = poll_immediate(server.0.fill_buf()).await.expect("something was written").unwrap();
+    assert_eq!(written.len(), FEW + MANY);
+    tokio::join!(join_all(asking), server.echo(FEW + MANY));
+}
+
+#[tokio::test]
+async fn after_many_replies_requests_go_together_until_there_are_few_again() {
+    let (link, mut server) = carried().await;
+    let many = FEW + 1;
+    tokio::join!(join_all((0..many).map(|_| ask(&link, "many"))), async {
+        for _ in 0..many {
+            server.asked().await;
+        }
+        server.0.write_all("+many\r\n".repeat(many).as_bytes()).await.unwrap();
+    });
+    let mut gathered = Box::pin(link.ask(b"gathered\n"));
+    assert!(poll_immediate(&mut gathered).await.is_none());
+    assert!(poll_immediate(server.0.fill_buf()).await.is_none(), "it was written by itself");
+    let (told, ()) = tokio::join!(gathered, server.echo(1));
+    assert_eq!(told.unwrap(), Value::BulkString(b"gathered".to_vec()));
+    let mut alone = Box::pin(link.ask(b"alone\n"));
+    assert!(poll_immediate(&mut alone).await.is_none());
+    assert!(poll_immediate(server.0.fill_buf()).await.is_some(), "it waits for the task");
+    tokio::join!(alone, server.echo(1)).0.unwrap();
+}
