@@ -285,8 +285,8 @@ fn holding<T>(work: impl FnOnce() -> T) -> (T, Held) {
 }
 
 /// Sends what `work` asks for when all else on this runtime has had its turn, and so along with what that asks for: many
-/// requests are one write. The client leaves it to the system to send small writes one by one, which has each wait for the
-/// answer to the one before.
+/// requests are one write, or two round trips at most. The client leaves it to the system to send small writes one by one,
+/// which has each wait for the answer to the one before.
 pub(super) async fn gathered<F: Future>(work: F) -> F::Output {
     let mut work = pin!(work);
     loop {
