@@ -423,7 +423,8 @@ async fn a_watch_rides_out_a_shut_gate() {
     assert_eq!(next(&mut watch).await.unwrap_err().kind(), ErrorKind::Unavailable);
     drop(gate);
     while next(&mut watch).await.is_err() {}
-    let put = store.put("a", "1").await.unwrap();
+    // By another, who is not as short of patience.
+    let put = open(&path).await.put("a", "1").await.unwrap();
     assert_eq!(next(&mut watch).await.unwrap(), Event::Put(put));
 }
 
