@@ -313,7 +313,7 @@ impl Books {
         let mut look = Vec::new();
         match event {
             Event::Put(entry) => {
-                look.extend(self.is_news(&entry.key, Some(entry)).then(|| entry.key.clone()))
+                look.extend(self.is_news(&entry.key, Some(entry)).then(|| entry.key.clone()));
             }
             Event::Delete(key) => look.extend(self.is_news(key, None).then(|| key.clone())),
             Event::Snapshot(entries) => {

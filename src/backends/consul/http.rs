@@ -17,6 +17,7 @@ use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
 use super::error::{Cure, Fault, broken, unanswered};
+use super::keys::Stored;
 use super::options::Times;
 use super::parts::List;
 use crate::kv::{BoxError, Entry, Result};
@@ -185,9 +186,9 @@ async fn receive(
     // Without an index, something else than Consul answered.
     let is_list = for_entries && head.status == StatusCode::OK && index.is_some();
     let mut list = is_list.then(List::default);
-    let (mut parts, mut entries, mut last) = (Vec::new(), Vec::new(), None);
-    let mut each = |stored: &super::keys::Stored<'_>| {
-        entries.extend(stored.entry().map(|entry: Entry| entry.sharing(&mut last)));
+    let (mut parts, mut entries, mut session) = (Vec::new(), Vec::new(), None);
+    let mut each = |stored: &Stored<'_>| {
+        entries.extend(stored.entry().map(|entry| entry.sharing(&mut session)));
     };
     let wrong = |error| Fault { error, cure: Cure::None };
     while let Some(part) = body.next().await {
