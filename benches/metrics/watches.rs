@@ -56,13 +56,17 @@ async fn put_event(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     };
     let floor = Arc::clone(&arena.floor);
     floor.put("floor-watch", VALUE).await;
+    let alike = arena.alike.clone();
+    let alike_changes = match &alike {
+        Some(alike) => alike.watch_alike("floor-watch").await,
+        None => None,
+    };
+    let (first, second) = if alike_changes.is_some() { arena.floors() } else { (Role::Floor, Role::Other) };
     if let Some(changes) = floor.watch("floor-watch").await {
-        all.push(Contestant::new(Role::Floor, "raw", by_hand(floor, changes)));
+        all.push(Contestant::new(first, "raw", by_hand(floor, changes)));
     }
-    if let Some(alike) = arena.alike.clone()
-        && let Some(changes) = alike.watch_alike("floor-watch").await
-    {
-        all.push(Contestant::new(Role::Other, "same requests", by_hand(alike, changes)));
+    if let Some((alike, changes)) = alike.zip(alike_changes) {
+        all.push(Contestant::new(second, "same requests", by_hand(alike, changes)));
     }
     all
 }
