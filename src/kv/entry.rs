@@ -139,10 +139,11 @@ impl Entry {
         Self { key, value, version, fence, session }
     }
 
-    /// For backends: the same, with the name of its session shared with the entry before it in an answer. Most of a long
-    /// answer hang on few sessions.
+    /// For backends: the same entry, which shares the name of its session with the one before it in an answer, if that is
+    /// bound to the same. Most entries of a long answer hang on few sessions, and so it takes less memory. `last` is `None`
+    /// at first, and the same for all.
     #[must_use]
-    pub(crate) fn sharing(mut self, last: &mut Option<SessionId>) -> Self {
+    pub fn sharing(mut self, last: &mut Option<SessionId>) -> Self {
         if self.session == *last {
             self.session.clone_from(last);
         } else {
