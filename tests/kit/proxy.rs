@@ -124,6 +124,11 @@ impl Proxy {
         });
     }
 
+    /// Accepts no new connections, and carries what there are.
+    pub(crate) fn turn_away(&self) {
+        self.rules.send_modify(|rules| rules.door = Door::Closed);
+    }
+
     /// Ends all trouble. Connections that lack a reply are cut, as they could only go on with a gap.
     pub(crate) fn heal(&self) {
         self.rules.send_modify(|rules| {

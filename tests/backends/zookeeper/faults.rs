@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use quorate::kv::{Coordinator, ErrorKind, LossReason, Outcome, StoreExt, Txn};
+use quorate::kv::{
+    Coordinator, ErrorKind, LossReason, Mode, Outcome, Queue, Random, SessionId, StoreExt, Ticket, Txn,
+};
 use quorate::lock::{Guard, Mutex};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -25,6 +27,7 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
         trial(version, "a_lost_request_leaves_no_place_behind", lost_request),
         trial(version, "a_write_without_a_reply_is_unknown", unknown),
         trial(version, "a_create_without_a_reply_is_not_called_lost", uncertain),
+        trial(version, "a_follower_that_lags_lets_nobody_be_the_first", lagging),
         trial(version, "what_was_not_sent_is_not_sent_later", unsent),
         trial(version, "who_has_no_patience_gets_another_server", impatient),
     ]
@@ -79,6 +82,45 @@ async fn silent(version: Version) {
         assert!(outlives(&guard, SHORT).await);
         proxy.heal();
     }
+}
+
+/// What a session writes goes to the leader here, and what is read to a follower that has not seen it yet.
+async fn lagging(version: Version) {
+    let zookeeper = Options::new(version).members(3).lines().start().await;
+    let (leader, addresses) = (zookeeper.leader().await, zookeeper.addresses());
+    let follower = (leader + 1) % 3;
+    let proxies = Proxy::to_each(&[addresses[follower], addresses[leader]]).await;
+    proxies[1].refuse();
+    let each: Vec<_> = proxies.iter().map(Proxy::address).collect();
+    let store = connect(&zookeeper.url_via(&each, "")).await;
+    let others = connect(&zookeeper.url_via(&[addresses[leader]], "")).await;
+    proxies[0].turn_away();
+    proxies[1].heal();
+    let (ours, theirs) =
+        (store.grant(TTL).await.expect("a session"), others.grant(TTL).await.expect("a session"));
+    let (queue, random) = (Queue::lock("m").expect("a name"), Random::from_os());
+    let enter = async |store: &Arc<dyn Coordinator>, session: &SessionId| {
+        let ticket = Ticket::new(Mode::Exclusive, &random);
+        store.enter(&queue, session, &ticket, "".into(), 1).await.expect("it enters")
+    };
+    let former = enter(&others, &theirs.id).await.place;
+    let lines = zookeeper.lines().expect("it has some");
+    lines.cut_off(follower);
+    assert!(others.leave(&former).await.expect("it leaves"));
+    let held = enter(&others, &theirs.id).await.place;
+    let waits = enter(&store, &ours.id).await;
+    assert_eq!(waits.ahead.iter().map(|place| place.fence).collect::<Vec<_>>(), [held.fence]);
+    let look = async {
+        loop {
+            // It may be that nobody can be asked until the follower gives up.
+            if let Ok(ahead) = store.ahead(&waits.place, 1).await {
+                return ahead.expect("it stands");
+            }
+        }
+    };
+    let ahead = soon("it is seen who is ahead", look).await;
+    assert_eq!(ahead.iter().map(|place| place.fence).collect::<Vec<_>>(), [held.fence]);
+    lines.mend();
 }
 
 /// A follower that was cut off from its leader answers heartbeats for a while, and by then others hold.
