@@ -212,6 +212,7 @@ impl Drop for Watching {
 
 /// Takes down what the server tells, as fast as it does.
 async fn listen(mut watcher: PersistentWatcher, mailbox: Arc<Mailbox>, scope: Scope) {
+    let _over = Over(Arc::clone(&mailbox));
     loop {
         let event = tokio::select! {
             biased;
@@ -245,5 +246,32 @@ async fn listen(mut watcher: PersistentWatcher, mailbox: Arc<Mailbox>, scope: Sc
                 }
             });
         }
+    }
+}
+
+/// Whoever listens no more has the watch look anew, also if the client panicked: it does when its session ends without a word,
+/// and the watch would wait for ever.
+struct Over(Arc<Mailbox>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.tell(|told| told.broken = true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::host::Host;
+    use super::*;
+
+    #[tokio::test]
+    async fn who_listens_and_panics_has_the_watch_look_anew() {
+        let (host, mailbox) = (Host::default(), Arc::<Mailbox>::default());
+        let over = Over(Arc::clone(&mailbox));
+        let _listening = host.run(async move {
+            let _over = over;
+            assert!(std::hint::black_box(false), "as the client does");
+        });
+        assert!(mailbox.told().await.broken);
     }
 }
