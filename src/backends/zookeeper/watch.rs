@@ -272,6 +272,7 @@ mod tests {
             let _over = over;
             assert!(std::hint::black_box(false), "as the client does");
         });
-        assert!(mailbox.told().await.broken);
+        let told = tokio::time::timeout(Duration::from_secs(10), mailbox.told()).await;
+        assert!(told.expect("it is told").broken);
     }
 }
