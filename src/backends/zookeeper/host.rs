@@ -31,7 +31,7 @@ impl Host {
     ) -> Running<T> {
         let (tell, done) = oneshot::channel();
         let work = async move { drop(tell.send(work.await)) };
-        Running { task: Some(self.tasks.start(work.boxed())), done }
+        Running { task: self.tasks.start(work.boxed()), done }
     }
 }
 
@@ -43,8 +43,7 @@ impl Drop for Host {
 
 /// Something that runs, until it is done or this is dropped.
 pub(super) struct Running<T> {
-    /// `None` when it runs until it is done or the host ends.
-    task: Option<Arc<Task>>,
+    task: Arc<Task>,
     done: oneshot::Receiver<T>,
 }
 
@@ -53,18 +52,11 @@ impl<T> Running<T> {
     pub(super) async fn done(mut self) -> Option<T> {
         (&mut self.done).await.ok()
     }
-
-    /// Leaves it to the host, with which it ends at the latest.
-    pub(super) fn left(mut self) {
-        self.task = None;
-    }
 }
 
 impl<T> Drop for Running<T> {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.end();
-        }
+        self.task.end();
     }
 }
 
@@ -427,10 +419,8 @@ mod tests {
         let running = host.run(work());
         let given_up = other.run(work());
         assert_eq!(Arc::strong_count(&held), 5);
-        host.run(work()).left();
-        assert_eq!(Arc::strong_count(&held), 7, "nobody waits for it, and it runs");
         drop(given_up);
-        assert_eq!(Arc::strong_count(&held), 6);
+        assert_eq!(Arc::strong_count(&held), 3 + 1);
         drop(host);
         assert_eq!(Arc::strong_count(&held), 2);
         assert_eq!(running.done().await, None);

@@ -26,7 +26,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use zookeeper_client::{Client, Error as Zk};
 
@@ -38,7 +37,6 @@ use self::lease::{Live, Lives};
 use self::nodes::Nodes;
 pub use self::options::ZookeeperOptions;
 use self::queue::Calm;
-use self::watch::Watching;
 use crate::kv::{
     self, Consistency, Entered, Entry, Error, ErrorKind, Event, Grant, Key, Limits, Outcome, Place, PlaceRef,
     Queue, QueueStore, Renewal, Result, Scope, SessionId, SessionStore, Ticket, Txn, WatchStore, Write,
@@ -246,8 +244,7 @@ impl SessionStore for Zookeeper {
 
 impl WatchStore for Zookeeper {
     fn watch(&self, scope: Scope) -> BoxStream<'static, Result<Event>> {
-        let watching = Watching::new(Arc::clone(&self.store.ensemble), scope);
-        futures_util::stream::unfold(watching, Watching::step).boxed()
+        watch::watch(Arc::clone(&self.store.ensemble), scope)
     }
 }
 

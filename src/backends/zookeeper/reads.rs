@@ -159,7 +159,7 @@ struct Directory {
     value: Found,
 }
 
-async fn below(
+pub(super) async fn below(
     ensemble: &Ensemble,
     operation: &'static str,
     prefix: &Key,

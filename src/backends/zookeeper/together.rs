@@ -19,7 +19,7 @@ pub(super) struct Together {
 
 /// The answer to each read of a flight.
 type Answers = Result<Arc<[Result<Found, Zk>]>, Zk>;
-type Flight = BoxFuture<'static, Answers>;
+pub(super) type Flight = BoxFuture<'static, Answers>;
 
 /// The nodes that a flight will ask for; `None` once it has.
 type Nodes = Arc<Mutex<Option<Vec<String>>>>;
@@ -39,45 +39,60 @@ fn with<T, R>(mutex: &Mutex<T>, work: impl FnOnce(&mut T) -> R) -> R {
 impl Together {
     /// What stands at a node. Whatever it has to be behind is asked for after this was called.
     pub(super) async fn read(&self, client: Arc<Client>, behind: Behind, node: String) -> Result<Found, Zk> {
-        let boarding = if behind == Behind::Leader { &self.leader } else { &self.majority };
-        let (flight, seat) = with(boarding, |boarding| {
-            let joined = boarding.as_ref().and_then(|boarding| boarding.join(client.session_id(), &node));
-            joined.unwrap_or_else(|| {
-                let (flight, open) = set_off(client, behind, node);
-                *boarding = open;
-                (flight, 0)
-            })
-        });
+        let (flight, seat) = self.seat(&client, behind, Some(node));
         // Whoever else is about to read has joined by then. Each waits for himself: a flight sets off when the first looks.
         yield_now().await;
         flight.await?.get(seat).cloned().unwrap_or_else(|| Err(unexpected()))
+    }
+
+    /// A flight that asks for whatever has to be behind it, to be polled after all else on this runtime has had its turn:
+    /// what is sent after that is behind it too.
+    pub(super) fn board(&self, client: &Arc<Client>, behind: Behind) -> Shared<Flight> {
+        self.seat(client, behind, None).0
+    }
+
+    fn seat(&self, client: &Arc<Client>, behind: Behind, node: Option<String>) -> (Shared<Flight>, usize) {
+        let boarding = if behind == Behind::Leader { &self.leader } else { &self.majority };
+        with(boarding, |boarding| {
+            let joined =
+                boarding.as_ref().and_then(|boarding| boarding.join(client.session_id(), node.as_ref()));
+            joined.unwrap_or_else(|| {
+                let (flight, open) = set_off(Arc::clone(client), behind, node);
+                *boarding = open;
+                (flight, 0)
+            })
+        })
     }
 }
 
 impl Boarding {
     /// The flight and a seat, if it goes the same way and has neither set off nor is full.
-    fn join(&self, session: SessionId, node: &str) -> Option<(Shared<Flight>, usize)> {
+    fn join(&self, session: SessionId, node: Option<&String>) -> Option<(Shared<Flight>, usize)> {
         let flight = self.answers.upgrade().filter(|_| self.session == session)?;
         with(&self.nodes, |nodes| {
             let nodes = nodes.as_mut().filter(|nodes| nodes.len() < BATCH)?;
-            nodes.push(node.to_owned());
-            Some((flight, nodes.len() - 1))
+            nodes.extend(node.cloned());
+            Some((flight, nodes.len().saturating_sub(1)))
         })
     }
 }
 
-/// A flight with one seat taken.
-fn set_off(client: Arc<Client>, behind: Behind, node: String) -> (Shared<Flight>, Option<Boarding>) {
+/// A flight with one seat taken, or none.
+fn set_off(client: Arc<Client>, behind: Behind, node: Option<String>) -> (Shared<Flight>, Option<Boarding>) {
     let session = client.session_id();
-    let nodes: Nodes = Arc::new(Mutex::new(Some(vec![node])));
+    let nodes: Nodes = Arc::new(Mutex::new(Some(node.into_iter().collect())));
     let aboard = Arc::clone(&nodes);
     let flight = async move {
         let nodes = with(&aboard, Option::take).unwrap_or_default();
         let settled = behind.what(&client);
-        if let [node] = &*nodes {
-            let value = client.get_data(node);
-            settled.await?;
-            return Ok(Arc::from([found(value.await)]));
+        match &*nodes {
+            [] => return settled.await.map(|()| Arc::from([])),
+            [node] => {
+                let value = client.get_data(node);
+                settled.await?;
+                return Ok(Arc::from([found(value.await)]));
+            }
+            _ => {}
         }
         let values = values(&client, &nodes)?;
         settled.await?;

@@ -1,35 +1,24 @@
-//! One watch: a snapshot, then a look at whatever the server says has changed.
-//!
-//! The server tells which nodes changed and not how, so values that are soon overwritten may be left out. The server's
-//! watch is set in front of the snapshot on the same connection, so nothing falls between the two. It does not survive
-//! the connection (nor would the changes: <https://issues.apache.org/jira/browse/ZOOKEEPER-4698>), and is set anew on
-//! the next, with a fresh snapshot.
+//! The watch of what is below a prefix: one of the server's that stands for all of it. It is set in front of the snapshot on
+//! the same connection, so nothing falls between the two. It does not survive the connection (nor would the changes:
+//! <https://issues.apache.org/jira/browse/ZOOKEEPER-4698>), and is set anew on the next, with a fresh snapshot.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use async_io::Timer;
 use tokio::sync::Notify;
 use zookeeper_client::{AddWatchMode, Client, EventType, PersistentWatcher, SessionState};
 
-use super::BACKEND;
-use super::connection::Kind;
-use super::ensemble::Ensemble;
-use super::host::Running;
-use super::keys::{self, Is};
-use super::reads::{self, Behind};
-use crate::kv::{Event, Key, Result, Scope, Version};
+use super::super::BACKEND;
+use super::super::connection::Kind;
+use super::super::ensemble::Ensemble;
+use super::super::host::Running;
+use super::super::keys::{self, Is};
+use super::super::reads::{self, Behind};
+use super::PAUSE;
+use crate::kv::{Event, Key, Result, Version};
 
 /// How many keys that changed wait for a slow watcher, before it is given a fresh snapshot instead.
 const MAILBOX: usize = 1024;
-
-/// How long a disturbed watch waits before it looks again.
-const PAUSE: Duration = Duration::from_millis(200);
-
-/// How long the server goes on watching a key that was deleted when nobody wants to know any more. Who waited for that has
-/// something to ask now, which would wait for the answer to this.
-const LINGER: Duration = Duration::from_millis(20);
 
 /// What became of a node last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +33,6 @@ enum Change {
 struct Mailbox {
     told: Mutex<Told>,
     notify: Notify,
-    /// Nobody will look at it any more.
-    closed: Notify,
 }
 
 #[derive(Default)]
@@ -77,38 +64,26 @@ impl Mailbox {
 /// The state of one watch, between two events.
 pub(super) struct Watching {
     ensemble: Arc<Ensemble>,
-    scope: Scope,
-    /// What the server is asked to watch, and whether with all below it.
-    path: String,
-    mode: AddWatchMode,
+    prefix: Key,
     listening: Option<(Arc<Mailbox>, Running<()>)>,
-    /// What stands, as far as it was told, by what comes after the scope's own key, which all have in common. A version
-    /// says which node it is, too.
+    /// What stands, as far as it was told, by what comes after the prefix, which all have in common. A version says which
+    /// node it is, too.
     view: BTreeMap<Key, Version>,
     waiting: VecDeque<Event>,
     disturbed: bool,
     over: bool,
-    /// The one key that is watched was deleted last.
-    deleted: bool,
 }
 
 impl Watching {
-    pub(super) fn new(ensemble: Arc<Ensemble>, scope: Scope) -> Self {
-        let (path, mode) = match &scope {
-            Scope::Key(key) => (keys::node(key), AddWatchMode::Persistent),
-            Scope::Prefix(prefix) => (keys::directory(prefix), AddWatchMode::PersistentRecursive),
-        };
+    pub(super) fn new(ensemble: Arc<Ensemble>, prefix: Key) -> Self {
         Self {
             ensemble,
-            scope,
-            path,
-            mode,
+            prefix,
             listening: None,
             view: BTreeMap::new(),
             waiting: VecDeque::new(),
             disturbed: false,
             over: false,
-            deleted: false,
         }
     }
 
@@ -132,7 +107,7 @@ impl Watching {
                 self.listening = None;
                 self.disturbed = true;
                 self.over = !error.is_transient();
-                return Some((Err(error.at(BACKEND, "watch").on(self.scope.key())), self));
+                return Some((Err(error.at(BACKEND, "watch").on(&self.prefix)), self));
             }
         }
     }
@@ -143,19 +118,19 @@ impl Watching {
             tokio::time::sleep(PAUSE).await;
         }
         let watcher = self.ensemble.call(Kind::Repeatable, "watch", |client: Arc<Client>| {
-            let (path, mode) = (self.path.clone(), self.mode);
-            async move { client.watch(&path, mode).await }
+            let path = keys::directory(&self.prefix);
+            async move { client.watch(&path, AddWatchMode::PersistentRecursive).await }
         });
         let watcher = watcher.await?;
         let mailbox = Arc::new(Mailbox::default());
-        let listening = listen(watcher, Arc::clone(&mailbox), self.scope.clone());
+        let listening = listen(watcher, Arc::clone(&mailbox), self.prefix.clone());
         let listening = self.ensemble.host.run(listening);
         // Only now may the one before go: the server forgets all watches of a path together.
         self.listening = Some((mailbox, listening));
         // A majority need not be asked: a server without one loses its clients soon, and then there is another look.
-        let entries = reads::covered(&self.ensemble, "watch", &self.scope, Behind::Leader).await?;
+        let entries = reads::below(&self.ensemble, "watch", &self.prefix, Behind::Leader).await?;
         self.view = entries.iter().map(|entry| (self.name(&entry.key), entry.version)).collect();
-        (self.disturbed, self.deleted) = (false, false);
+        self.disturbed = false;
         self.waiting.push_back(Event::Snapshot(entries));
         Ok(())
     }
@@ -166,7 +141,6 @@ impl Watching {
             changed.into_iter().partition(|(_, change)| *change == Change::Put);
         let keys: Vec<_> = put.into_iter().map(|(key, _)| key).collect();
         let found = reads::entries(&self.ensemble, "watch", &keys, Behind::Nothing).await?;
-        self.deleted = keys.is_empty() && matches!(self.scope, Scope::Key(_));
         for (key, _) in deleted {
             if self.forget(&key) {
                 self.waiting.push_back(Event::Delete(key));
@@ -195,34 +169,15 @@ impl Watching {
     }
 
     fn name(&self, key: &Key) -> Key {
-        key.strip(self.scope.key()).unwrap_or_else(|| key.clone())
-    }
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        if self.deleted
-            && let Some((mailbox, listening)) = self.listening.take()
-        {
-            mailbox.closed.notify_one();
-            listening.left();
-        }
+        key.strip(&self.prefix).unwrap_or_else(|| key.clone())
     }
 }
 
 /// Takes down what the server tells, as fast as it does.
-async fn listen(mut watcher: PersistentWatcher, mailbox: Arc<Mailbox>, scope: Scope) {
+async fn listen(mut watcher: PersistentWatcher, mailbox: Arc<Mailbox>, prefix: Key) {
     let _over = Over(Arc::clone(&mailbox));
     loop {
-        let event = tokio::select! {
-            biased;
-            () = mailbox.closed.notified() => {
-                // Of this clock, as no runtime is meant here.
-                Timer::after(LINGER).await;
-                return;
-            }
-            event = watcher.changed() => event,
-        };
+        let event = watcher.changed().await;
         if event.event_type == EventType::Session {
             if event.session_state != SessionState::SyncConnected {
                 mailbox.tell(|told| told.broken = true);
@@ -235,7 +190,7 @@ async fn listen(mut watcher: PersistentWatcher, mailbox: Arc<Mailbox>, scope: Sc
                 return;
             }
         } else if let Some(Is::Entry(key)) = keys::decode(&event.path)
-            && scope.covers(&key)
+            && prefix.covers(&key)
         {
             mailbox.tell(|told| {
                 if told.changed.len() < MAILBOX {
@@ -261,7 +216,7 @@ impl Drop for Over {
 
 #[cfg(test)]
 mod tests {
-    use super::super::host::Host;
+    use super::super::super::host::Host;
     use super::*;
 
     #[tokio::test]
@@ -272,7 +227,7 @@ mod tests {
             let _over = over;
             assert!(std::hint::black_box(false), "as the client does");
         });
-        let told = tokio::time::timeout(Duration::from_secs(10), mailbox.told()).await;
+        let told = tokio::time::timeout(std::time::Duration::from_secs(10), mailbox.told()).await;
         assert!(told.expect("it is told").broken);
     }
 }
