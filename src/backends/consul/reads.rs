@@ -42,7 +42,9 @@ pub(super) async fn changed(
     index: u64,
     wait: Duration,
 ) -> Result<Option<Found>> {
-    let query = query(scope, "consistent").with("index", &index.to_string());
+    // The leader answers what it has applied, and need not ask the others whether it still leads, as it would once more when
+    // something changes: who leads no more has nothing to tell, and is left when the time is up.
+    let query = query(scope, "").with("index", &index.to_string());
     let query = query.with("wait", &format!("{}ms", wait.as_millis())).on(Lane::Long(wait + wait / 16));
     let query = Ask { for_entries: true, ..query };
     let (answer, now) = answer(endpoints, "watch", query).await?;
@@ -54,7 +56,7 @@ fn query(scope: &Scope, mode: &str) -> Ask {
     match scope {
         Scope::Key(key) => Ask::get(format!("/v1/kv/{}", keys::encode(key)), mode),
         Scope::Prefix(prefix) => {
-            Ask::get(format!("/v1/kv/{}", keys::encode_below(prefix)), format!("recurse&{mode}"))
+            Ask::get(format!("/v1/kv/{}", keys::encode_below(prefix)), mode).with("recurse", "")
         }
     }
 }
