@@ -30,7 +30,10 @@ pub(crate) struct Held<S: Coordinator + ?Sized> {
     doubtful: bool,
     lost: OnceLock<LossReason>,
     lost_rung: Notify,
-    /// Ends the watch on the own place.
+    /// What is told of the own place is no news any more: it is about to go.
+    leaving: AtomicBool,
+    /// Ends the watch on the own place. Once it has gone, and not before: taking back a watch is a request of its own on some
+    /// stores, which the next in the queue would have to wait for.
     left: CancellationToken,
     removed: AtomicBool,
     /// How many were about to ask for the removal.
@@ -46,6 +49,7 @@ impl<S: Coordinator + ?Sized> Held<S> {
             doubtful: settled.doubtful,
             lost: OnceLock::new(),
             lost_rung: Notify::new(),
+            leaving: AtomicBool::new(false),
             left: CancellationToken::new(),
             removed: AtomicBool::new(false),
             asked: AtomicUsize::new(0),
@@ -139,7 +143,7 @@ impl<S: Coordinator + ?Sized> Held<S> {
     /// in the session's task.
     pub(crate) async fn leave(self: &Arc<Self>) -> Result<(), LossReason> {
         let lost = self.loss();
-        self.left.cancel();
+        self.leaving.store(true, Ordering::SeqCst);
         if bad("ticket_used_too_early") {
             self.session.core().give_back(self.place.ticket);
         }
@@ -156,6 +160,7 @@ impl<S: Coordinator + ?Sized> Held<S> {
             reason = self.session.lost() => Err(reason),
         };
         self.removed.store(true, Ordering::SeqCst);
+        self.left.cancel();
         drop(unfinished);
         let removal = left?;
         // Whoever asks from now on sees that it is removed, and sends nothing.
@@ -170,19 +175,20 @@ impl<S: Coordinator + ?Sized> Held<S> {
 
     /// Leaves the removal to the session's task. Neither blocks nor fails, nor needs a runtime.
     pub(crate) fn abandon(&self) {
-        self.left.cancel();
+        self.leaving.store(true, Ordering::SeqCst);
         if self.removed.swap(true, Ordering::SeqCst) || bad("drop_forgets_guard") {
-            return;
+            return self.left.cancel();
         }
         let first = self.asked.fetch_add(1, Ordering::SeqCst) == 0;
         let core = Arc::clone(self.session.core());
         let (place, keeper) = (self.place.clone(), Arc::clone(&core));
         let removal = settle::remove(Arc::clone(&self.store), Arc::clone(&core), place, self.doubtful);
-        let ticket = self.place.ticket;
+        let (ticket, left) = (self.place.ticket, self.left.clone());
         let job = async move {
             if removal.await == Removal::Clean && first {
                 keeper.give_back(ticket);
             }
+            left.cancel();
         };
         core.adopt(job.boxed());
     }
@@ -197,9 +203,10 @@ impl<S: Coordinator + ?Sized> Held<S> {
         let clock = Arc::clone(self.session.core().clock());
         let watch = async move {
             clock.sleep_until(clock.now() + BRIEF).await;
-            let Some(mut events) = held.upgrade().map(|held| held.watched()) else { return };
+            let stays = || held.upgrade().filter(|held| !held.leaving.load(Ordering::SeqCst));
+            let Some(mut events) = stays().map(|held| held.watched()) else { return };
             while let Some(event) = events.next().await {
-                let Some(held) = held.upgrade() else { return };
+                let Some(held) = stays() else { return };
                 if event.is_ok_and(|event| held.is_gone_by(&event)) {
                     held.explain_loss().await;
                     return;
