@@ -8,6 +8,7 @@ mod tickets;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -60,6 +61,9 @@ pub enum SessionState {
     Lost(LossReason),
 }
 
+/// How long a session that ends here tries to tell the store.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// One life of a claim: everything held hangs on one, and many things hang on the same one.
 ///
 /// One task renews it every third of its ttl, whatever hangs on it, and finishes what dropped futures and guards
@@ -111,7 +115,10 @@ pub(crate) struct Core {
     hurry: Notify,
     /// Rung after every good renewal.
     renewal: Notify,
+    /// The task is to end it, and to tell the store unless somebody has.
     closing: CancellationToken,
+    /// The store was told.
+    farewell: AtomicBool,
     ended: CancellationToken,
 }
 
@@ -170,6 +177,7 @@ impl Session {
             hurry: Notify::new(),
             renewal: Notify::new(),
             closing: CancellationToken::new(),
+            farewell: AtomicBool::new(false),
             ended: CancellationToken::new(),
         });
         task::spawn(&core)?;
@@ -241,8 +249,12 @@ impl Session {
     /// Ends it, and all that hangs on it, and waits until the store said so, or for as long as the session could have
     /// lived (5 s at most).
     pub async fn close(&self) {
-        self.0.core.closing.cancel();
-        self.0.core.ended.cancelled().await;
+        let core = &self.0.core;
+        if core.options.own_thread {
+            core.say_farewell().await;
+        }
+        core.closing.cancel();
+        core.ended.cancelled().await;
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -381,6 +393,23 @@ impl Core {
     /// The same for what may as well begin [a moment](adoption::MOMENT) later: of many in that time, one wakes the task.
     pub(crate) fn adopt_in_a_moment(&self, job: Job) {
         self.adoption.add_patient(job, self.clock().now());
+    }
+
+    /// Tells the store from here that it is closed: whoever closes it has a connection, where a thread of its own may have to
+    /// open one first. If that fails, or is dropped, the task does so.
+    async fn say_farewell(&self) {
+        if self.loss().is_some() {
+            return;
+        }
+        self.lose(LossReason::Closed);
+        let _left_to_the_task = self.closing.clone().drop_guard();
+        let told = until(&**self.clock(), self.patience(), self.store.revoke(&self.id)).await;
+        self.farewell.store(matches!(told, Some(Ok(()))), Ordering::Release);
+    }
+
+    /// Until when the store is told that it is closed: until it has ended by itself, or for as long as anybody may wait.
+    fn patience(&self) -> Instant {
+        self.end().min(self.clock().now() + FAREWELL)
     }
 
     /// Ends what only the task kept going: jobs hold this, so those left behind would never be freed.

@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
@@ -12,9 +13,6 @@ use super::super::backoff::Backoff;
 use super::super::clock::until;
 use super::{Core, LossReason};
 use crate::kv::{Error, ErrorKind, Outcome, Renewal, Result, bad};
-
-/// How long a session that ends here tries to tell the store.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Starts the task, on the runtime of the caller or on a thread of its own. It ends with the session.
 pub(super) fn spawn(core: &Arc<Core>) -> Result<()> {
@@ -44,7 +42,11 @@ async fn run(core: Arc<Core>) {
     core.lose(reason);
     // A session that was lost is left to end in the store by itself: until then work has its margin to stop, and
     // registrations the time to be bound to the next session.
-    if reason == LossReason::Closed || bad("revoke_on_loss") {
+    if reason == LossReason::Closed {
+        // Whoever closes it may be about to tell the store, and leaves it to this task if that comes to nothing.
+        until(&**core.clock(), core.patience(), core.closing.cancelled()).await;
+    }
+    if reason == LossReason::Closed && !core.farewell.load(Ordering::Acquire) || bad("revoke_on_loss") {
         farewell(&core).await;
     }
 }
@@ -147,9 +149,8 @@ async fn renew(core: &Core) -> Option<Wrong> {
 /// by itself.
 async fn farewell(core: &Core) {
     let clock = core.clock();
-    let patience = core.end().min(clock.now() + FAREWELL);
     let mut backoff = Backoff::new(clock, core.random(), Duration::from_millis(20), Duration::from_secs(1));
-    let revoked = until(&**clock, patience, async {
+    let revoked = until(&**clock, core.patience(), async {
         while let Err(error) = core.store.revoke(&core.id).await {
             tracing::debug!(session = %core.id, %error, "the session could not be revoked yet");
             backoff.pause().await;

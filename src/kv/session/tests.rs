@@ -1,4 +1,5 @@
 use std::sync::Mutex as StdMutex;
+use std::thread::{self, ThreadId};
 
 use async_trait::async_trait;
 
@@ -105,45 +106,64 @@ async fn what_the_store_ended_is_revoked() {
     assert_eq!(session.lost().await, LossReason::Revoked);
 }
 
-/// A store that came back without what it knew, and says so to whoever renews.
+/// A store that came back without what it knew, and says so to whoever renews. It takes down who ends sessions, and refuses
+/// so many times before it does.
 #[derive(Debug)]
-struct Forgetful(Memory);
+struct Forgetful {
+    store: Memory,
+    refusals: usize,
+    revoked: StdMutex<Vec<ThreadId>>,
+}
+
+impl Forgetful {
+    fn new(refusals: usize) -> Self {
+        Self { store: Memory::new(), refusals, revoked: StdMutex::default() }
+    }
+}
 
 #[async_trait]
 impl Store for Forgetful {
     fn limits(&self) -> Limits {
-        self.0.limits()
+        self.store.limits()
     }
     async fn get(&self, key: &Key, read: Consistency) -> Result<Option<Entry>> {
-        self.0.get(key, read).await
+        self.store.get(key, read).await
     }
     async fn list(&self, prefix: &Key, read: Consistency) -> Result<Vec<Entry>> {
-        self.0.list(prefix, read).await
+        self.store.list(prefix, read).await
     }
     async fn commit(&self, txn: Txn) -> Result<Write> {
-        self.0.commit(txn).await
+        self.store.commit(txn).await
     }
     async fn delete_prefix(&self, prefix: &Key) -> Result<u64> {
-        self.0.delete_prefix(prefix).await
+        self.store.delete_prefix(prefix).await
     }
 }
 
 #[async_trait]
 impl SessionStore for Forgetful {
     async fn grant(&self, ttl: Duration) -> Result<Grant> {
-        self.0.grant(ttl).await
+        self.store.grant(ttl).await
     }
     async fn renew(&self, _: &SessionId) -> Result<Renewal> {
         Err(Error::new(ErrorKind::FenceRegression, Outcome::NotApplied, "another life"))
     }
     async fn revoke(&self, session: &SessionId) -> Result<()> {
-        self.0.revoke(session).await
+        let tries = {
+            let mut revoked = self.revoked.lock().unwrap();
+            revoked.push(thread::current().id());
+            revoked.len()
+        };
+        if tries <= self.refusals {
+            return Err(Error::new(ErrorKind::Unavailable, Outcome::Unknown, "not now"));
+        }
+        self.store.revoke(session).await
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_lost_its_data_ends_it_at_once() {
-    let store = Arc::new(Forgetful(Memory::new()));
+    let store = Arc::new(Forgetful::new(0));
     let session = Session::open(&store, SessionOptions::new(TTL)).await.unwrap();
     let before = session.core().clock().now();
     assert_eq!(session.lost().await, LossReason::FenceRegression);
@@ -338,4 +358,32 @@ fn a_thread_of_its_own_renews_while_the_runtime_is_blocked() {
         assert!(session.is_live(), "{:?}", session.state());
         session.close().await;
     });
+}
+
+#[tokio::test]
+async fn who_closes_it_tells_the_store_and_its_thread_only_if_that_fails() {
+    let here = thread::current().id();
+    for refusals in [0, 1] {
+        let store = Arc::new(Forgetful::new(refusals));
+        let options = SessionOptions::new(Duration::from_mins(1)).own_thread(true);
+        let session = Session::open(&store, options).await.unwrap();
+        session.close().await;
+        assert_eq!(session.state(), SessionState::Lost(LossReason::Closed));
+        assert_eq!(store.store.sessions(), []);
+        let told: Vec<_> = store.revoked.lock().unwrap().iter().map(|thread| *thread == here).collect();
+        assert_eq!(told, [true, false][..=refusals]);
+    }
+}
+
+#[tokio::test]
+async fn who_is_about_to_close_it_and_is_dropped_leaves_that_to_its_thread() {
+    let store = Memory::new();
+    let options = SessionOptions::new(Duration::from_mins(1)).own_thread(true);
+    let session = Session::open(&Arc::new(store.clone()), options).await.unwrap();
+    store.freeze();
+    assert!(tokio::time::timeout(Duration::from_millis(50), session.close()).await.is_err());
+    assert_eq!(session.state(), SessionState::Lost(LossReason::Closed));
+    store.thaw();
+    session.close().await;
+    assert_eq!(store.sessions(), []);
 }
