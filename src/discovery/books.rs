@@ -1,5 +1,6 @@
 //! What a registrar's task knows: what stands in the store, what is wanted there, and what to do next. No I/O.
 
+use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -95,6 +96,8 @@ pub(super) struct Books {
     tracked: BTreeMap<Key, Tracked>,
     /// How many are tracked of each service.
     services: BTreeMap<Key, usize>,
+    /// The one that was counted last.
+    counted: Option<Key>,
     /// Services that came or went since somebody asked.
     stirred: Vec<Key>,
     /// Until when a put whose reply was lost may still land. Few are in doubt, and so it is not kept of each.
@@ -112,6 +115,7 @@ impl Books {
             clock: Arc::clone(clock),
             tracked: BTreeMap::new(),
             services: BTreeMap::new(),
+            counted: None,
             stirred: Vec::new(),
             doubts: BTreeMap::new(),
             session: None,
@@ -140,13 +144,14 @@ impl Books {
     /// Takes word from a handle.
     pub(super) fn take(&mut self, record: Arc<Record>) {
         let key = record.key.clone();
-        match self.tracked.get_mut(&key) {
-            Some(tracked) if Arc::ptr_eq(&tracked.record, &record) => {}
+        match self.tracked.entry(key.clone()) {
+            Slot::Occupied(slot) if Arc::ptr_eq(&slot.get().record, &record) => {}
             _ if record.is_leaving() || record.status() == Status::Deregistered => {
                 record.set_status(Status::Deregistered);
                 return;
             }
-            Some(tracked) if tracked.record.is_leaving() => {
+            Slot::Occupied(mut slot) if slot.get().record.is_leaving() => {
+                let tracked = slot.get_mut();
                 tracked.record.set_status(Status::Deregistered);
                 tracked.record = record;
                 // What stands is the other's, and still to be removed should this one leave before it is put.
@@ -154,12 +159,15 @@ impl Books {
                 tracked.acknowledged = false;
                 tracked.displaced = false;
             }
-            Some(_) => {
+            Slot::Occupied(_) => {
                 record.fail(&Error::invalid("this registrar has registered it already").on(&key));
                 record.set_status(Status::Deregistered);
                 return;
             }
-            None => self.track(record),
+            Slot::Vacant(slot) => {
+                slot.insert(Tracked { standing: None, acknowledged: false, displaced: false, record });
+                self.count(&key);
+            }
         }
         self.agenda.commit.insert(key.clone());
         if self.session.is_none() {
@@ -167,15 +175,21 @@ impl Books {
         }
     }
 
-    fn track(&mut self, record: Arc<Record>) {
-        let prefix = record.key.parent().unwrap_or_else(Key::root);
+    /// One more of its service is tracked.
+    fn count(&mut self, key: &Key) {
+        // Of many at once, most are of the service that the last was of.
+        let same = self.counted.as_ref().filter(|prefix| key.is_child_of(prefix));
+        if let Some(count) = same.and_then(|prefix| self.services.get_mut(prefix)) {
+            *count += 1;
+            return;
+        }
+        let prefix = key.parent().unwrap_or_else(Key::root);
         let count = self.services.entry(prefix.clone()).or_default();
         *count += 1;
         if *count == 1 {
-            self.stirred.push(prefix);
+            self.stirred.push(prefix.clone());
         }
-        let tracked = Tracked { standing: None, acknowledged: false, displaced: false, record };
-        self.tracked.insert(tracked.record.key.clone(), tracked);
+        self.counted = Some(prefix);
     }
 
     fn finish_if_leaving(&mut self, key: &Key) {
@@ -350,11 +364,8 @@ impl Books {
         let (mut txn, mut batch) = (Txn::new(), Batch(Vec::new()));
         let (mut ops, mut bytes) = (0, 0);
         while batch.len() < most {
-            let Some(key) = self.agenda.commit.first().cloned() else { break };
-            let Some(tracked) = self.tracked.get(&key) else {
-                self.agenda.commit.remove(&key);
-                continue;
-            };
+            let Some(key) = self.agenda.commit.pop_first() else { break };
+            let Some(tracked) = self.tracked.get(&key) else { continue };
             let (expected, step) = (tracked.expected(), tracked.step(self.doubts.contains_key(&key)));
             // How many operations it takes, its check among them, and how many bytes.
             let (count, size) = match &step {
@@ -367,9 +378,9 @@ impl Books {
             let fits = ops + count <= limits.max_txn_ops && bytes + size <= limits.max_txn_bytes;
             // What fits into no commit is for the store to refuse.
             if !fits && batch.len() > 0 {
+                self.agenda.commit.insert(key);
                 break;
             }
-            self.agenda.commit.remove(&key);
             let number = match step {
                 Step::Put(number, value) => {
                     txn = expected.check(txn, &key).put_bound(&key, value, &session);

@@ -42,7 +42,8 @@ pub enum Health {
 
 /// One instance of a service: where it is, and what is worth knowing of it.
 ///
-/// Stored as JSON. Unknown fields are ignored and missing ones have their defaults, so versions can be mixed.
+/// Stored as JSON, without what is as by default. Unknown fields are ignored and missing ones have their defaults, so versions
+/// can be mixed.
 ///
 /// ```
 /// use quorate::discovery::Instance;
@@ -61,13 +62,13 @@ pub struct Instance {
     /// Where it is reached; whatever its clients understand.
     pub address: String,
     /// Whether it wants work.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub state: State,
     /// How it is.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub health: Health,
     /// Its share of the work, relative to the others; 1 unless said otherwise.
-    #[serde(default = "one")]
+    #[serde(default = "one", skip_serializing_if = "is_one")]
     pub weight: u32,
     /// Where it runs: a zone, a rack, a region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,6 +83,15 @@ pub struct Instance {
 
 fn one() -> u32 {
     1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_one(weight: &u32) -> bool {
+    *weight == one()
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Instance {
@@ -227,9 +237,7 @@ mod tests {
         let plain = Instance::new("s", "i", "a:1");
         let (key, value) = plain.encode(&limits()).unwrap();
         assert_eq!(key.as_str(), "_quorate/service/s/i");
-        let stored =
-            r#"{"service":"s","id":"i","address":"a:1","state":"ready","health":"passing","weight":1}"#;
-        assert_eq!(*value, *stored.as_bytes());
+        assert_eq!(*value, *br#"{"service":"s","id":"i","address":"a:1"}"#, "without what is as by default");
         let full = plain
             .tag("b")
             .tag("a")
@@ -252,7 +260,7 @@ mod tests {
 
     #[test]
     fn other_versions_are_understood() {
-        let older = r#"{"service":"s","id":"i","address":"a:1"}"#;
+        let older = r#"{"service":"s","id":"i","address":"a:1","state":"ready","health":"passing","weight":1}"#;
         assert_eq!(serde_json::from_str::<Instance>(older).unwrap(), Instance::new("s", "i", "a:1"));
         let newer = r#"{"service":"s","id":"i","address":"a:1","state":"asleep","health":"odd","more":[1]}"#;
         let read = serde_json::from_str::<Instance>(newer).unwrap();

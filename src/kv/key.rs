@@ -98,6 +98,16 @@ impl Key {
         }
     }
 
+    /// Whether it is right below `prefix`.
+    pub(crate) fn is_child_of(&self, prefix: &Self) -> bool {
+        let below = if prefix.is_root() {
+            Some(&*self.0)
+        } else {
+            self.0.strip_prefix(&*prefix.0).and_then(|rest| rest.strip_prefix('/'))
+        };
+        below.is_some_and(|name| !name.is_empty() && !name.contains('/'))
+    }
+
     /// What remains of this key below `prefix`, if it is `prefix` or below it.
     #[must_use]
     pub fn strip(&self, prefix: &Self) -> Option<Self> {

@@ -36,17 +36,15 @@ pub(super) async fn enter(
     let raw = keys::encode(&key);
     // Ours will be the newest, and is among what is found.
     let asked = limit.saturating_add(1);
-    let newest = newest(queue, asked, None);
-    let request = EtcdTxn::new()
-        .when([Compare::create_revision(raw.clone(), CompareOp::Equal, 0)])
-        .and_then([TxnOp::put(raw.clone(), value, Some(PutOptions::new().with_lease(lease))), newest])
-        .or_else([TxnOp::get(raw, Some(GetOptions::new().with_keys_only()))]);
-    let answer = endpoints
-        .call(Kind::Once, "enter", |connection: Arc<Connection>| {
-            let request = request.clone();
-            async move { connection.kv().txn(request).await }
-        })
-        .await?;
+    let ask = |connection: Arc<Connection>| {
+        let bound = PutOptions::new().with_lease(lease);
+        let request = EtcdTxn::new()
+            .when([Compare::create_revision(&*raw, CompareOp::Equal, 0)])
+            .and_then([TxnOp::put(&*raw, value.clone(), Some(bound)), newest(queue, asked, None)])
+            .or_else([TxnOp::get(&*raw, Some(GetOptions::new().with_keys_only()))]);
+        async move { connection.kv().txn(request).await }
+    };
+    let answer = endpoints.call(Kind::Once, "enter", ask).await?;
     let place = |fence| Place {
         queue: queue.clone(),
         key: key.clone(),
@@ -89,14 +87,12 @@ pub(super) async fn ahead(
 ) -> Result<Option<Vec<PlaceRef>>> {
     let mut most = limit;
     loop {
-        let own = TxnOp::get(keys::encode(&place.key), Some(GetOptions::new().with_keys_only()));
-        let request = EtcdTxn::new().and_then([own, newest(&place.queue, most, Some(place.fence))]);
-        let answer = endpoints
-            .call(Kind::Repeatable, "ahead", |connection: Arc<Connection>| {
-                let request = request.clone();
-                async move { connection.kv().txn(request).await }
-            })
-            .await?;
+        let ask = |connection: Arc<Connection>| {
+            let own = TxnOp::get(keys::encode(&place.key), Some(GetOptions::new().with_keys_only()));
+            let request = EtcdTxn::new().and_then([own, newest(&place.queue, most, Some(place.fence))]);
+            async move { connection.kv().txn(request).await }
+        };
+        let answer = endpoints.call(Kind::Repeatable, "ahead", ask).await?;
         let mut answers = told(answer).map(found);
         let own = answers.next().unwrap_or_default().into_iter().find_map(keys::entry);
         let stands =
@@ -115,9 +111,8 @@ pub(super) async fn ahead(
 /// Removes the place. By its key alone: no other ticket has that, nor is the ticket used again while this request may be
 /// under way, and a condition would cost the server half as much again.
 pub(super) async fn leave(endpoints: &Endpoints, place: &Place) -> Result<bool> {
-    let key = keys::encode(&place.key);
     let ask = |connection: Arc<Connection>| {
-        let key = key.clone();
+        let key = keys::encode(&place.key);
         async move { connection.kv().delete(key, Some(DeleteOptions::new().with_prev_key())).await }
     };
     let answer = endpoints.call(Kind::Once, "leave", ask).await?;

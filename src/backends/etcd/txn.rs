@@ -26,22 +26,19 @@ pub(super) async fn commit(endpoints: &Endpoints, txn: &Txn) -> Result<Write> {
         ([], [], [key]) => return delete_alone(endpoints, key).await,
         _ => {}
     }
-    let request = translate(txn, lease);
-    let answer = endpoints
-        .call(Kind::Once, "commit", |connection: Arc<Connection>| {
-            let request = request.clone();
-            async move { connection.kv().txn(request).await }
-        })
-        .await?;
+    let ask = |connection: Arc<Connection>| {
+        let request = translate(txn, lease);
+        async move { connection.kv().txn(request).await }
+    };
+    let answer = endpoints.call(Kind::Once, "commit", ask).await?;
     if answer.succeeded() { applied(txn, &answer) } else { rejected(txn, answer) }
 }
 
 /// What is neither conditional nor one of several needs no transaction, which costs the server more.
 async fn put_alone(endpoints: &Endpoints, put: &Put, lease: i64) -> Result<Write> {
-    let (key, options) = (keys::encode(&put.key), bound(put, lease).with_prev_key());
     let ask = |connection: Arc<Connection>| {
-        let (key, value, options) = (key.clone(), put.value.clone(), options.clone());
-        async move { connection.kv().put(key, value, Some(options)).await }
+        let (key, options) = (keys::encode(&put.key), bound(put, lease).with_prev_key());
+        async move { connection.kv().put(key, put.value.clone(), Some(options)).await }
     };
     let answer = endpoints.call(Kind::Once, "commit", ask).await?;
     let before = answer.prev_key().map(|before| keys::fence(before.create_revision()));
@@ -49,9 +46,8 @@ async fn put_alone(endpoints: &Endpoints, put: &Put, lease: i64) -> Result<Write
 }
 
 async fn delete_alone(endpoints: &Endpoints, key: &Key) -> Result<Write> {
-    let key = keys::encode(key);
     let ask = |connection: Arc<Connection>| {
-        let key = key.clone();
+        let key = keys::encode(key);
         async move { connection.kv().delete(key, None).await }
     };
     endpoints.call(Kind::Once, "commit", ask).await.map(|_| Write::Applied(Vec::new()))

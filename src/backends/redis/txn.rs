@@ -1,5 +1,7 @@
 //! Writes of entries.
 
+use std::borrow::Cow;
+
 use redis::Value;
 
 use super::error::Fault;
@@ -62,20 +64,22 @@ fn told(check: &Check) -> (&'static str, String) {
 }
 
 /// What the script is told, in its order.
-fn arguments(txn: &Txn) -> Vec<Vec<u8>> {
-    let text = |text: &str| text.as_bytes().to_vec();
-    let session = txn.session().map_or("", SessionId::as_str);
-    let mut all = vec![text(session)];
-    all.extend(
-        [txn.checks().len(), txn.puts().len(), txn.deletes().len()].map(|count| text(&count.to_string())),
-    );
+fn arguments(txn: &Txn) -> Vec<Cow<'_, [u8]>> {
+    fn text(text: &str) -> Cow<'_, [u8]> {
+        Cow::Borrowed(text.as_bytes())
+    }
+    let number = |number: String| Cow::Owned(number.into_bytes());
+    let counts = [txn.checks().len(), txn.puts().len(), txn.deletes().len()];
+    let mut all = Vec::with_capacity(4 + 3 * (counts[0] + counts[1]) + counts[2]);
+    all.push(text(txn.session().map_or("", SessionId::as_str)));
+    all.extend(counts.map(|count| number(count.to_string())));
     for check in txn.checks() {
-        let (kind, number) = told(check);
-        all.extend([text(kind), text(check.key().as_str()), number.into_bytes()]);
+        let (kind, which) = told(check);
+        all.extend([text(kind), text(check.key().as_str()), number(which)]);
     }
     for put in txn.puts() {
         let bound = if put.session.is_some() { "1" } else { "0" };
-        all.extend([text(put.key.as_str()), text(bound), put.value.to_vec()]);
+        all.extend([text(put.key.as_str()), text(bound), Cow::Borrowed(&*put.value)]);
     }
     all.extend(txn.deletes().iter().map(|key| text(key.as_str())));
     all
