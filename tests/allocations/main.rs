@@ -189,13 +189,13 @@ macro_rules! budgets {
 budgets! {
     MEMORY: 1 4 4 15 107;
     #[cfg(feature = "embedded")]
-    EMBEDDED: 12 17 22 49 318;
+    EMBEDDED: 12 18 23 50 318;
     #[cfg(feature = "consul")]
-    CONSUL: 29 37 38 88 238;
+    CONSUL: 29 37 38 87 238;
     #[cfg(feature = "etcd")]
-    ETCD: 46 46 61 127 472;
+    ETCD: 46 45 54 118 472;
     #[cfg(feature = "redis")]
-    REDIS: 10 14 15 40 351;
+    REDIS: 10 14 15 39 350;
     #[cfg(feature = "zookeeper")]
     // The two answers to a get may come by one look at the socket or by two.
     ZOOKEEPER: 26 34 44 69 883;

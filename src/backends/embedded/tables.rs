@@ -116,13 +116,18 @@ impl<'a> Tables<'a> {
         let revision = self.log(&put.key, false)?;
         let session = put.session.as_ref().map(number).transpose()?;
         let parent = put.key.parent().filter(|_| session.is_some());
-        let sql = "INSERT INTO entry (key, version, fence, session, parent, value) VALUES (?1, ?2, ?2, ?3, ?4, ?5)
-            ON CONFLICT (key) DO UPDATE SET version = ?2, session = ?3, parent = ?4, value = ?5 RETURNING fence";
-        let parent = parent.as_ref().map(encode);
-        let fence =
-            self.one(sql, params![encode(&put.key), revision, session, parent, &*put.value], |row| {
-                row.get::<_, i64>(0)
-            })?;
+        let (key, parent) = (encode(&put.key), parent.as_ref().map(encode));
+        // What a statement returns SQLite keeps in a table of its own until all is done, which takes longer than a look.
+        let known =
+            self.maybe("SELECT fence FROM entry WHERE key = ?1", [&key], |row| row.get::<_, i64>(0))?;
+        let sql = match known {
+            Some(_) => "UPDATE entry SET version = ?2, session = ?3, parent = ?4, value = ?5 WHERE key = ?1",
+            None => {
+                "INSERT INTO entry (key, version, fence, session, parent, value) VALUES (?1, ?2, ?2, ?3, ?4, ?5)"
+            }
+        };
+        self.run(sql, params![key, revision, session, parent, &*put.value])?;
+        let fence = known.unwrap_or(revision);
         let (version, fence) =
             (Version::new(revision.unsigned_abs().into()), Fence::new(fence.unsigned_abs()));
         Ok(Entry::new(put.key.clone(), put.value.clone(), version, fence, put.session.clone()))
@@ -184,10 +189,11 @@ impl<'a> Tables<'a> {
 
     pub(super) fn renew(&self, session: &SessionId) -> Result<Renewal> {
         let Ok(id) = number(session) else { return Ok(Renewal::Lost) };
-        let sql = "UPDATE session SET deadline = ?2 + ttl WHERE id = ?1 RETURNING ttl";
-        let ttl = self.maybe(sql, params![id, self.now], |row| row.get::<_, i64>(0))?;
-        Ok(ttl
-            .map_or(Renewal::Lost, |ttl| Renewal::Renewed { ttl: Duration::from_nanos(ttl.unsigned_abs()) }))
+        let ttl = self.maybe("SELECT ttl FROM session WHERE id = ?1", [id], |row| row.get::<_, i64>(0))?;
+        let Some(ttl) = ttl else { return Ok(Renewal::Lost) };
+        let deadline = self.now.saturating_add(ttl);
+        self.run("UPDATE session SET deadline = ?2 WHERE id = ?1", params![id, deadline])?;
+        Ok(Renewal::Renewed { ttl: Duration::from_nanos(ttl.unsigned_abs()) })
     }
 
     fn alive(&self, session: &SessionId) -> Result<()> {
