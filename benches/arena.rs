@@ -10,7 +10,6 @@ use quorate::Client;
 use quorate::kv::Key;
 use tokio::process::Command;
 
-use crate::contest::Role;
 use crate::floor::{Floor, Operations};
 use crate::servers::Cluster;
 #[cfg(any(feature = "consul", feature = "etcd", feature = "redis", feature = "zookeeper"))]
@@ -82,8 +81,8 @@ impl Arena {
             "etcd" => {
                 use crate::servers::etcd::Version;
                 let (cluster, address) = serve(Options::new(Version::usual())).await;
-                let floor = Arc::new(crate::floor::etcd::Etcd::connect(address).await);
-                let alike = Arc::new(crate::floor::etcd_alike::Alike::of(&floor));
+                let floor = Arc::new(crate::floor::etcd::Etcd::connect(address, None).await);
+                let alike = Arc::new(crate::floor::etcd_alike::Alike::connect(address).await);
                 let cluster = Rc::new(cluster);
                 let etcdctl = {
                     let cluster = Rc::clone(&cluster);
@@ -183,15 +182,6 @@ impl Arena {
             let mut command = Command::new(std::env::current_exe().expect("a path"));
             command.args(["--child", what, &url, namespace, &count.to_string()]).kill_on_drop(true);
             command
-        }
-    }
-
-    /// What the raw operations and the same requests by hand are here. Requests alike count where they are others, and the raw
-    /// ones have not the same effect; where they are as many, and only heavier, what they cost is ours to answer for.
-    pub(crate) fn floors(&self) -> (Role, Role) {
-        match self.backend {
-            "redis" | "zookeeper" => (Role::Other, Role::Floor),
-            _ => (Role::Floor, Role::Other),
         }
     }
 

@@ -16,10 +16,10 @@ const PAUSE: Duration = Duration::from_millis(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Quorate,
-    /// What the ratio is to.
+    /// The least work that has the same effect.
     Floor,
-    /// Another way to do the same, to be seen beside it.
-    Other,
+    /// The requests that the contract takes, by hand, where they are dearer than the floor's.
+    Alike,
     Peer,
 }
 

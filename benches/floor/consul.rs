@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::asked::counted;
-use super::{Changes, Floor, Operations, VALUE};
+use super::{Changes, Floor, Operations, VALUE, member};
 
 /// What a transaction takes.
 const OPERATIONS: usize = 64;
@@ -145,14 +145,15 @@ impl Floor for Consul {
 
     async fn register(&self, prefix: &str, count: usize) -> Duration {
         let session = self.open().await;
-        let value = STANDARD.encode(VALUE);
         let lock = |nth| {
-            let key = format!("{prefix}/{nth:05}");
+            let (key, value) = member(prefix, nth);
+            let value = STANDARD.encode(value);
             json!({ "KV": { "Verb": "lock", "Key": key, "Value": value, "Session": session } })
         };
-        let (locks, began) = ((0..count).map(lock).collect::<Vec<_>>(), Instant::now());
-        for batch in locks.chunks(OPERATIONS) {
-            self.commit(batch).await;
+        let began = Instant::now();
+        for first in (0..count).step_by(OPERATIONS) {
+            let batch: Vec<_> = (first..count).take(OPERATIONS).map(lock).collect();
+            self.commit(&batch).await;
         }
         let took = began.elapsed();
         self.ask(Method::PUT, &format!("/v1/session/destroy/{session}"), Bytes::new()).await;

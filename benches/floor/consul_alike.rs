@@ -1,16 +1,20 @@
 //! Consul by hand again, with the requests that the contract takes: writes are transactions, which tell the new state and
-//! leave alone what a session holds.
+//! leave alone what a session holds; who enters a queue is told who stands there, and who is next reads it.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::consul::Consul;
-use super::{Operations, VALUE};
+use super::{Changes, Floor as _, Operations, VALUE};
+use crate::work::after;
 
 pub(crate) struct Alike(Consul);
 
@@ -23,6 +27,21 @@ impl Alike {
     fn set(&self, key: &str, value: &[u8]) -> Value {
         let flags = self.0.writes.fetch_add(1, Ordering::Relaxed);
         json!({ "Verb": "set", "Key": key, "Value": STANDARD.encode(value), "Flags": flags })
+    }
+
+    /// Makes a place in a queue, and reads who stands there. Returns its state.
+    async fn enter(&self, queue: &str, place: &str) -> i64 {
+        let (session, flags) = (&self.0.session, self.0.writes.fetch_add(1, Ordering::Relaxed));
+        let value = STANDARD.encode(VALUE);
+        let lock =
+            json!({ "Verb": "lock", "Key": place, "Value": value, "Flags": flags, "Session": session });
+        let absent = json!({ "Verb": "check-not-exists", "Key": place });
+        self.commit(&[absent, lock, json!({ "Verb": "get-tree", "Key": format!("{queue}/") })]).await
+    }
+
+    async fn leave(&self, place: &str, state: i64) {
+        let unchanged = json!({ "Verb": "check-index", "Key": place, "Index": state });
+        self.commit(&[unchanged, json!({ "Verb": "delete", "Key": place })]).await;
     }
 
     /// Returns the state of what was written last.
@@ -59,12 +78,27 @@ impl Operations for Alike {
     }
 
     async fn lock_pair(&self, key: &str) {
-        let key = format!("{key}-place");
-        let absent = json!({ "Verb": "check-not-exists", "Key": key });
-        let session = &self.0.session;
-        let lock = json!({ "Verb": "lock", "Key": key, "Value": STANDARD.encode(VALUE), "Session": session });
-        let state = self.commit(&[absent, lock]).await;
-        let unchanged = json!({ "Verb": "check-index", "Key": key, "Index": state });
-        self.commit(&[unchanged, json!({ "Verb": "delete", "Key": key })]).await;
+        let (queue, place) = (format!("{key}-queue"), format!("{key}-queue/place"));
+        let state = self.enter(&queue, &place).await;
+        self.leave(&place, state).await;
+    }
+
+    async fn hand_over_alike(&self, queue: &str, idle: Duration) -> Option<Duration> {
+        let [first, second] = ["0", "1"].map(|nth| format!("{queue}/{nth}"));
+        let state = self.enter(queue, &first).await;
+        let next = self.enter(queue, &second).await;
+        let mut changes = self.0.watch(&first).await?;
+        sleep(idle).await;
+        let told = async {
+            changes.next().await;
+            assert_eq!(self.0.list(queue).await, 1, "it is the first");
+        };
+        let took = after(self.leave(&first, state), told).await;
+        self.leave(&second, next).await;
+        Some(took)
+    }
+
+    async fn watch_alike(&self, key: &str) -> Option<Changes> {
+        self.0.watch(key).await
     }
 }

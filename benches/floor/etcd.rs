@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use etcd_client::{Client, Compare, CompareOp, GetOptions, PutOptions, Txn, TxnOp};
+use etcd_client::{Client, Compare, CompareOp, ConnectOptions, GetOptions, PutOptions, Txn, TxnOp};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 
 use super::asked::counted;
-use super::{Changes, Floor, Operations, VALUE};
+use super::{Changes, Floor, Operations, VALUE, member};
 
 /// What a transaction takes by default.
 const OPERATIONS: usize = 128;
@@ -24,8 +24,9 @@ pub(crate) struct Etcd {
 }
 
 impl Etcd {
-    pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let connect = || async { Client::connect([address.to_string()], None).await.expect("it serves") };
+    pub(crate) async fn connect(address: SocketAddr, options: Option<ConnectOptions>) -> Self {
+        let connect =
+            || async { Client::connect([address.to_string()], options.clone()).await.expect("it serves") };
         let (client, watcher) = (connect().await, connect().await);
         let lease = client.lease_client().grant(3600, None).await.expect("it grants").id();
         Self { address, client, watcher, lease }
@@ -100,12 +101,13 @@ impl Floor for Etcd {
 
     async fn register(&self, prefix: &str, count: usize) -> Duration {
         let lease = self.client.lease_client().grant(30, None).await.expect("it grants").id();
-        let puts = (0..count).map(|nth| {
-            let bound = Some(PutOptions::new().with_lease(lease));
-            TxnOp::put(format!("{prefix}/{nth:05}"), VALUE, bound)
-        });
-        let (puts, began) = (puts.collect::<Vec<_>>(), Instant::now());
-        for batch in puts.chunks(OPERATIONS) {
+        let put = |nth| {
+            let (key, value) = member(prefix, nth);
+            TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)))
+        };
+        let began = Instant::now();
+        for first in (0..count).step_by(OPERATIONS) {
+            let batch: Vec<_> = (first..count).take(OPERATIONS).map(put).collect();
             self.commit(Txn::new().and_then(batch)).await;
         }
         let took = began.elapsed();

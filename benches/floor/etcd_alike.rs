@@ -1,23 +1,51 @@
 //! etcd by hand again, with the requests that the contract takes: a put asks for what stood there, whose fence it keeps,
 //! who enters a queue is told who stands ahead, and a list leaves out what is reserved.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use etcd_client::{
-    Compare, CompareOp, GetOptions, KeyValue, PutOptions, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
+    Compare, CompareOp, ConnectOptions, DeleteOptions, GetOptions, KeyValue, PutOptions, SortOrder,
+    SortTarget, Txn, TxnOp, TxnOpResponse,
 };
+
+use futures_util::StreamExt as _;
+use tokio::time::sleep;
 
 use super::etcd::Etcd;
 use super::{Floor as _, Operations, VALUE};
+use crate::work::after;
 
-pub(crate) struct Alike(Arc<Etcd>);
+pub(crate) struct Alike(Etcd);
 
 impl Alike {
-    pub(crate) fn of(raw: &Arc<Etcd>) -> Self {
-        Self(Arc::clone(raw))
+    /// Whatever it asks, the member must have a leader.
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self(Etcd::connect(address, Some(ConnectOptions::new().with_require_leader(true))).await)
     }
+
+    /// Makes a place in a queue, and reads who is the newest there.
+    async fn enter(&self, queue: &str, place: &str) {
+        let bound = Some(PutOptions::new().with_lease(self.0.lease));
+        let txn = Txn::new()
+            .when([Compare::create_revision(place, CompareOp::Equal, 0)])
+            .and_then([TxnOp::put(place, VALUE, bound), newest(queue)])
+            .or_else([TxnOp::get(place, Some(GetOptions::new().with_keys_only()))]);
+        self.0.commit(txn).await;
+    }
+
+    async fn leave(&self, place: &str) {
+        let options = DeleteOptions::new().with_prev_key();
+        self.0.client.kv_client().delete(place, Some(options)).await.expect("it is deleted");
+    }
+}
+
+/// The two that came last in a queue.
+fn newest(queue: &str) -> TxnOp {
+    let options = GetOptions::new().with_prefix().with_sort(SortTarget::Create, SortOrder::Descend);
+    TxnOp::get(queue, Some(options.with_limit(2).with_keys_only()))
 }
 
 #[async_trait]
@@ -44,18 +72,26 @@ impl Operations for Alike {
 
     async fn lock_pair(&self, key: &str) {
         let (queue, place) = (format!("{key}-queue/"), format!("{key}-queue/place"));
-        let bound = Some(PutOptions::new().with_lease(self.0.lease));
-        let newest = GetOptions::new()
-            .with_prefix()
-            .with_sort(SortTarget::Create, SortOrder::Descend)
-            .with_limit(2)
-            .with_keys_only();
-        let txn = Txn::new()
-            .when([Compare::create_revision(place.clone(), CompareOp::Equal, 0)])
-            .and_then([TxnOp::put(place.clone(), VALUE, bound), TxnOp::get(queue, Some(newest))])
-            .or_else([TxnOp::get(place.clone(), Some(GetOptions::new().with_keys_only()))]);
-        self.0.commit(txn).await;
-        self.0.delete(&place).await;
+        self.enter(&queue, &place).await;
+        self.leave(&place).await;
+    }
+
+    async fn hand_over_alike(&self, queue: &str, idle: Duration) -> Option<Duration> {
+        let queue = format!("{queue}/");
+        let [first, second] = ["0", "1"].map(|nth| format!("{queue}{nth}"));
+        self.enter(&queue, &first).await;
+        self.enter(&queue, &second).await;
+        let mut changes = self.0.watch(&first).await?;
+        sleep(idle).await;
+        let told = async {
+            changes.next().await;
+            let own = TxnOp::get(second.clone(), Some(GetOptions::new().with_keys_only()));
+            let looks = Txn::new().and_then([own, newest(&queue)]);
+            self.0.commit(looks).await.op_responses()
+        };
+        let took = after(self.leave(&first), told).await;
+        self.leave(&second).await;
+        Some(took)
     }
 
     async fn fill_alike(&self, prefix: &str, count: usize) -> bool {

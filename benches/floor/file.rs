@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::time::Instant;
 
-use super::{Changes, Floor, Operations, VALUE};
+use super::{Changes, Floor, Operations, VALUE, member};
 
 const PUT: &str = "INSERT INTO entries (key, value) VALUES (?, ?)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = version + 1";
@@ -101,7 +101,8 @@ impl Floor for Sqlite {
             {
                 let mut put = commit.prepare_cached(PUT)?;
                 for nth in 0..count {
-                    put.execute(params![format!("{prefix}/{nth:05}"), &*VALUE])?;
+                    let (key, value) = member(prefix, nth);
+                    put.execute(params![key, &*value])?;
                 }
             }
             commit.commit()

@@ -34,6 +34,13 @@ use futures_util::stream::BoxStream;
 pub(crate) const VALUE: Bytes =
     Bytes::from_static(b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
 
+/// What is registered: the key and the value of one of many instances, as quorate has them.
+pub(crate) fn member(prefix: &str, nth: usize) -> (String, Bytes) {
+    let id = format!("member-{nth:05}");
+    let value = format!(r#"{{"service":"crowd","id":"{id}","address":"10.0.0.1:8080"}}"#);
+    (format!("{prefix}/_quorate/service/crowd/{id}"), value.into())
+}
+
 /// One item for each change of a key, once what stands there now has been read.
 pub(crate) type Changes = BoxStream<'static, ()>;
 
@@ -63,6 +70,12 @@ pub(crate) trait Operations: Send + Sync {
     /// How many entries are below it, all of which are read.
     async fn list_alike(&self, _prefix: &str) -> usize {
         0
+    }
+
+    /// From the begin of leaving a queue to when the place behind knows that it is the first, after having been quiet for
+    /// `idle`.
+    async fn hand_over_alike(&self, _queue: &str, _idle: Duration) -> Option<Duration> {
+        None
     }
 
     /// [Watches](Floor::watch) what this puts as the contract has it told, if that is another way than the floor's.

@@ -11,7 +11,7 @@ use redis::io::tcp::TcpSettings;
 use redis::{Client, IntoConnectionInfo as _, Script, cmd, pipe};
 use tokio::time::Instant;
 
-use super::{Changes, Floor, Operations, VALUE};
+use super::{Changes, Floor, Operations, VALUE, member};
 
 /// How many commands are sent at once.
 const PIPELINE: usize = 1000;
@@ -133,16 +133,16 @@ impl Floor for Redis {
     }
 
     async fn register(&self, prefix: &str, count: usize) -> Duration {
-        let keys: Vec<_> = (0..count).map(|nth| format!("{prefix}/{nth:05}")).collect();
         let began = Instant::now();
-        for batch in keys.chunks(PIPELINE) {
+        for first in (0..count).step_by(PIPELINE) {
             let mut puts = pipe();
-            for key in batch {
-                puts.cmd("SET").arg(key).arg(&*VALUE).arg("PX").arg(30_000).ignore();
+            for (key, value) in (first..count).take(PIPELINE).map(|nth| member(prefix, nth)) {
+                puts.cmd("SET").arg(key).arg(&*value).arg("PX").arg(30_000).ignore();
             }
             puts.exec_async(&mut self.link.clone()).await.expect("they are put");
         }
         let took = began.elapsed();
+        let keys: Vec<_> = (0..count).map(|nth| member(prefix, nth).0).collect();
         cmd("DEL").arg(keys).exec_async(&mut self.link.clone()).await.expect("they are deleted");
         took
     }

@@ -2,20 +2,24 @@
 //! they write, and one read of an entry beside the state of the store. Nothing of the store's client is around them: no
 //! deadline, no retry, no look at whether the server forgot something.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream};
 use redis::aio::MultiplexedConnection;
 use redis::{Client, FromRedisValue, Value, cmd};
+use tokio::time::{Instant, sleep};
 
 use super::redis::Redis;
-use super::{Changes, Operations, VALUE};
+use super::{Changes, Operations, VALUE, member};
+use crate::work::after;
 
 #[path = "../../src/backends/redis/scripts.rs"]
 #[allow(dead_code, reason = "not all of them are compared")]
 mod scripts;
 
-use self::scripts::{ENTER, GRANT, LEAVE, LIST, PUT, Script};
+use self::scripts::{AHEAD, COMMIT, ENTER, GRANT, LEAVE, LIST, PUT, Script};
 
 /// What all of the store's keys lie beside. What stands there is below names of our own.
 const META: &str = "{quorate}:meta";
@@ -25,6 +29,9 @@ const CHANNEL: &str = "{quorate}:w";
 
 /// Stands for the number of its own that each client gives to each of its writes.
 const STAMP: &str = "9876543210987654321";
+
+/// How many are registered in one commit, and how many commits are under way.
+const REGISTERED: (usize, usize) = (128, 3);
 
 /// A session that outlives any run: a week.
 const TTL: &str = "604800000";
@@ -61,6 +68,25 @@ impl Alike {
             }
             answer => answer.expect("it answers"),
         }
+    }
+
+    /// A place of ours in a queue.
+    fn place(&self, queue: &str, nth: u32) -> String {
+        format!("{queue}/{}-x{nth:032x}", self.session)
+    }
+
+    /// Its fence, and who stands ahead.
+    async fn enter(&self, queue: &str, place: &str) -> (String, Vec<Value>) {
+        let arguments: [&[u8]; 6] =
+            [self.session.as_bytes(), queue.as_bytes(), place.as_bytes(), &VALUE, b"1", b"0"];
+        let (_, _, fence, ahead): (String, String, String, Vec<Value>) = self.run(&ENTER, &arguments).await;
+        (fence, ahead)
+    }
+
+    async fn leave(&self, queue: &str, place: &str, fence: &str) {
+        let arguments = [place.as_bytes(), fence.as_bytes(), queue.as_bytes()];
+        let (_, status): (String, String) = self.run(&LEAVE, &arguments).await;
+        assert_eq!(status, "ok", "it is ours");
     }
 
     /// What stands at a key: its version, and its value.
@@ -101,14 +127,53 @@ impl Operations for Alike {
 
     /// A place in a queue, with who stands ahead in the same answer; then it goes.
     async fn lock_pair(&self, key: &str) {
-        let place = format!("{key}/{}-x00000000000000000000000000000001", self.session);
-        let arguments: [&[u8]; 6] =
-            [self.session.as_bytes(), key.as_bytes(), place.as_bytes(), &VALUE, b"1", b"0"];
-        let (_, _, fence, ahead): (String, String, String, Vec<Value>) = self.run(&ENTER, &arguments).await;
+        let place = self.place(key, 1);
+        let (fence, ahead) = self.enter(key, &place).await;
         assert!(ahead.is_empty(), "nobody else is there");
-        let left: (String, String) =
-            self.run(&LEAVE, &[place.as_bytes(), fence.as_bytes(), key.as_bytes()]).await;
-        assert_eq!(left.1, "ok", "it is ours");
+        self.leave(key, &place, &fence).await;
+    }
+
+    async fn hand_over_alike(&self, queue: &str, idle: Duration) -> Option<Duration> {
+        let [first, second] = [1, 2].map(|nth| self.place(queue, nth));
+        let (fence, _) = self.enter(queue, &first).await;
+        let (next, _) = self.enter(queue, &second).await;
+        let mut changes = self.watch_alike(&first).await?;
+        sleep(idle).await;
+        let told = async {
+            changes.next().await;
+            let own = [self.session.as_bytes(), queue.as_bytes(), second.as_bytes(), next.as_bytes(), b"1"];
+            let (_, _, ahead): (String, String, Vec<Value>) = self.run(&AHEAD, &own).await;
+            assert!(ahead.is_empty(), "it is the first");
+        };
+        let took = after(self.leave(queue, &first, &fence), told).await;
+        self.leave(queue, &second, &next).await;
+        Some(took)
+    }
+
+    async fn register_alike(&self, prefix: &str, count: usize) -> Option<Duration> {
+        let (size, abreast) = REGISTERED;
+        let commit = async |first: usize| {
+            let some: Vec<_> = (first..count).take(size).map(|nth| member(prefix, nth)).collect();
+            let puts = some.len().to_string();
+            let head = [self.session.as_bytes(), b"0", puts.as_bytes(), b"0"];
+            let puts = some.iter().flat_map(|(key, value)| [key.as_bytes(), b"1", value]);
+            let arguments: Vec<_> = head.into_iter().chain(puts).collect();
+            let answer: Vec<String> = self.run(&COMMIT, &arguments).await;
+            assert_eq!(answer[1], "applied");
+        };
+        let began = Instant::now();
+        let firsts = stream::iter((0..count).step_by(size));
+        firsts.map(commit).buffer_unordered(abreast).collect::<()>().await;
+        let took = began.elapsed();
+        let keys: Vec<_> = (0..count).map(|nth| member(prefix, nth).0).collect();
+        for some in keys.chunks(size) {
+            let deletes = some.len().to_string();
+            let head = [self.session.as_bytes(), b"0", b"0", deletes.as_bytes()];
+            let arguments: Vec<_> = head.into_iter().chain(some.iter().map(String::as_bytes)).collect();
+            let answer: Vec<String> = self.run(&COMMIT, &arguments).await;
+            assert_eq!(answer[1], "applied");
+        }
+        Some(took)
     }
 
     async fn fill_alike(&self, prefix: &str, count: usize) -> bool {

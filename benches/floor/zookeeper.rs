@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use zookeeper_client::{Acls, AddWatchMode, Client, CreateMode, EventType};
 
 use super::asked::answer;
-use super::{Changes, Floor, Operations, VALUE};
+use super::{Changes, Floor, Operations, VALUE, member};
 
 /// How many nodes are made in one request: of this size a thousand and more fit.
 const OPERATIONS: usize = 500;
@@ -22,7 +22,7 @@ const OPERATIONS: usize = 500;
 pub(crate) struct ZooKeeper {
     pub(super) address: SocketAddr,
     pub(super) client: Arc<Client>,
-    watcher: Arc<Client>,
+    pub(super) watcher: Arc<Client>,
 }
 
 /// On the runtime that all else is on.
@@ -133,13 +133,13 @@ impl Floor for ZooKeeper {
         let options = CreateMode::Container.with_acls(Acls::anyone_all());
         // It may stand since the last time.
         let _ = session.create(&prefix, b"", &options).await;
-        let nodes: Vec<_> = (0..count).map(|nth| format!("{prefix}/{nth:05}")).collect();
         let began = Instant::now();
-        for batch in nodes.chunks(OPERATIONS) {
+        for first in (0..count).step_by(OPERATIONS) {
             let mut writes = session.new_multi_writer();
-            for node in batch {
+            for nth in (first..count).take(OPERATIONS) {
                 let options = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
-                writes.add_create(node, &VALUE, &options).expect("a path");
+                let (_, value) = member("", nth);
+                writes.add_create(&format!("{prefix}/member-{nth:05}"), &value, &options).expect("a path");
             }
             writes.commit().await.expect("it is made");
         }

@@ -2,17 +2,19 @@
 //! see all that was acknowledged, writes that check a counter beside the node, as the node's own version begins anew when
 //! it is made again, and keys that are directories.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use zookeeper_client::{Acls, CreateMode, MultiReadResult, MultiWriteResult, MultiWriter};
 
 use super::zookeeper::{ZooKeeper, make, open, path};
-use super::{Operations, VALUE};
+use super::{Changes, Operations, VALUE, member};
+use crate::work::after;
 
 pub(crate) struct Alike(ZooKeeper);
 
@@ -27,6 +29,28 @@ impl Alike {
     pub(crate) async fn of(raw: &ZooKeeper) -> Self {
         make(&raw.client, COUNTER, CreateMode::Persistent).await;
         Self(raw.clone())
+    }
+
+    /// Makes a place in a queue, and says where and how many there are.
+    async fn enter(&self, queue: &str) -> (String, i32) {
+        let (queue, client) = (path(queue) + "-queue", &self.0.client);
+        let place = format!("{queue}/lock-");
+        let options = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
+        loop {
+            let mut writes = client.new_multi_writer();
+            writes.add_create(&place, &VALUE, &options).expect("a path");
+            writes.add_set_data(&queue, b"", None).expect("a path");
+            let Ok(made) = writes.commit().await else {
+                make(client, &queue, CreateMode::Persistent).await;
+                continue;
+            };
+            let Ok([MultiWriteResult::Create { path, .. }, MultiWriteResult::SetData { stat }]) =
+                <[_; 2]>::try_from(made)
+            else {
+                panic!("a place, and the queue");
+            };
+            return (path, stat.num_children);
+        }
     }
 
     /// A write that checks the counter first.
@@ -69,20 +93,41 @@ impl Operations for Alike {
 
     /// A place in a queue, with how many there are in the same answer; then it goes.
     async fn lock_pair(&self, key: &str) {
-        let (queue, client) = (path(key) + "-queue", &self.0.client);
-        let place = format!("{queue}/lock-");
-        let options = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
-        let mut writes = client.new_multi_writer();
-        writes.add_create(&place, &VALUE, &options).expect("a path");
-        writes.add_set_data(&queue, b"", None).expect("a path");
-        let Ok(made) = writes.commit().await else {
-            return make(client, &queue, CreateMode::Persistent).await;
+        let (place, places) = self.enter(key).await;
+        assert_eq!(places, 1, "nobody else is there");
+        self.0.client.delete(&place, None).await.expect("it is ours");
+    }
+
+    async fn hand_over_alike(&self, queue: &str, idle: Duration) -> Option<Duration> {
+        let client = &self.0.client;
+        let (first, _) = self.enter(queue).await;
+        let (second, _) = self.enter(queue).await;
+        let (_, _, deleted) = self.0.watcher.get_and_watch_data(&first).await.expect("it stands");
+        sleep(idle).await;
+        let told = async {
+            deleted.changed().await;
+            let mut stands = client.new_multi_writer();
+            stands.add_check_version(&second, -1).expect("a path");
+            let directory = path(queue) + "-queue";
+            let (stands, names) = tokio::join!(stands.commit(), self.0.watcher.get_children(&directory));
+            stands.expect("it stands");
+            assert_eq!(names.expect("it answers").0.len(), 1, "it is the first");
         };
-        let [MultiWriteResult::Create { path, .. }, MultiWriteResult::SetData { stat }] = &*made else {
-            panic!("a place, and the queue");
-        };
-        assert_eq!(stat.num_children, 1, "nobody else is there");
-        client.delete(path, None).await.expect("it is ours");
+        let left = async { client.delete(&first, None).await.expect("it is ours") };
+        let took = after(left, told).await;
+        client.delete(&second, None).await.expect("it is ours");
+        Some(took)
+    }
+
+    async fn watch_alike(&self, key: &str) -> Option<Changes> {
+        let (path, client) = (path(key), Arc::clone(&self.0.watcher));
+        let (_, _, watch) = client.get_and_watch_data(&path).await.expect("it stands");
+        let changes = stream::unfold((watch, path, client), |(watch, path, client)| async {
+            watch.changed().await;
+            let (_, _, watch) = client.get_and_watch_data(&path).await.expect("it stands");
+            Some(((), (watch, path, client)))
+        });
+        Some(changes.boxed())
     }
 
     /// A directory for each, with its value in it.
@@ -133,14 +178,15 @@ impl Operations for Alike {
         for nth in 0..counters {
             make(&session, &format!("{prefix}-{nth}"), CreateMode::Container).await;
         }
-        let directories: Vec<_> = (0..count).map(|nth| format!("{prefix}/{nth:05}")).collect();
-        let commit = async |some: &[String]| {
+        let directory = |nth: usize| format!("{prefix}/member-{nth:05}");
+        let commit = async |first: usize| {
             let (mut makes, mut writes) = (session.new_multi_writer(), session.new_multi_writer());
-            for directory in some {
+            for nth in (first..count).take(size) {
+                let (directory, (_, value)) = (directory(nth), member("", nth));
                 let options = CreateMode::Container.with_acls(Acls::anyone_all());
-                makes.add_create(directory, b"", &options)?;
+                makes.add_create(&directory, b"", &options)?;
                 let options = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
-                writes.add_create(&format!("{directory}/="), &VALUE, &options)?;
+                writes.add_create(&format!("{directory}/="), &value, &options)?;
             }
             for nth in 0..counters {
                 writes.add_set_data(&format!("{prefix}-{nth}"), b"", None)?;
@@ -150,9 +196,10 @@ impl Operations for Alike {
             written.await.map(drop)
         };
         let began = Instant::now();
-        let all = stream::iter(directories.chunks(size)).map(commit).buffer_unordered(abreast);
+        let all = stream::iter((0..count).step_by(size)).map(commit).buffer_unordered(abreast);
         all.try_collect::<()>().await.expect("they are made");
         let took = began.elapsed();
+        let directories: Vec<_> = (0..count).map(directory).collect();
         // The server would keep the directories for a while, and has little memory.
         for some in directories.chunks(size) {
             let mut deletes = session.new_multi_writer();

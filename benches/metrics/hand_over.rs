@@ -62,6 +62,7 @@ async fn waiters(arena: &Arena, scale: Scale, count: usize) -> Vec<Contestant> {
     let queue = Queue { mutexes, held: None, waiting: JoinSet::new() };
     let mut all = vec![Contestant::new(Role::Quorate, "quorate", queue)];
     all.extend(deletion(arena, scale.of(30), Duration::ZERO).await);
+    all.extend(alike(arena, scale.of(30), Duration::ZERO));
     all
 }
 
@@ -127,6 +128,7 @@ async fn terms(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     });
     let mut all = vec![Contestant::new(Role::Quorate, "quorate", ours)];
     all.extend(deletion(arena, scale.of(12), SETTLED).await);
+    all.extend(alike(arena, scale.of(12), SETTLED));
     all
 }
 
@@ -149,4 +151,13 @@ async fn deletion(arena: &Arena, times: usize, idle: Duration) -> Option<Contest
         took
     });
     Some(Contestant::new(Role::Floor, "delete, event, read", by_hand))
+}
+
+/// The same with the requests that the contract takes: a place is left, the one behind is told, and sees that it is the first.
+fn alike(arena: &Arena, times: usize, idle: Duration) -> Option<Contestant> {
+    let alike = arena.alike.clone()?;
+    let by_hand = reported(times, async move || {
+        alike.hand_over_alike("floor-queue", idle).await.expect("all of them can")
+    });
+    Some(Contestant::new(Role::Alike, "same requests", by_hand))
 }

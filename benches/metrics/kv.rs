@@ -36,7 +36,7 @@ pub(super) fn metrics() -> Vec<Metric> {
     ]
 }
 
-/// Quorate, the floor, and the same requests by hand where they are others than the floor's, which then count.
+/// Quorate, the floor, and the same requests by hand where they are others than the floor's.
 async fn all<Q: Work + 'static, F: Work + 'static>(
     arena: &Arena,
     ours: impl AsyncFnOnce(Client, Key) -> Q,
@@ -47,10 +47,9 @@ async fn all<Q: Work + 'static, F: Work + 'static>(
     let mut all = vec![Contestant::new(Role::Quorate, "quorate", ours)];
     let floor = Arc::clone(&arena.floor);
     let raw: Arc<dyn Operations> = floor;
-    let (first, second) = arena.floors();
-    all.push(Contestant::new(first, "raw", by_hand(raw).await));
+    all.push(Contestant::new(Role::Floor, "raw", by_hand(raw).await));
     if let Some(alike) = &arena.alike {
-        all.push(Contestant::new(second, "same requests", by_hand(Arc::clone(alike)).await));
+        all.push(Contestant::new(Role::Alike, "same requests", by_hand(Arc::clone(alike)).await));
     }
     all
 }
@@ -125,7 +124,7 @@ async fn list(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     {
         let by_hand =
             timed(operations, async move || assert_eq!(alike.list_alike("floor-tree").await, LISTED));
-        all.push(Contestant::new(Role::Other, "same requests", by_hand));
+        all.push(Contestant::new(Role::Alike, "same requests", by_hand));
     }
     all
 }

@@ -35,6 +35,6 @@ async fn pair(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     let raw: Arc<dyn Operations> = floor;
     let mut all =
         vec![Contestant::new(Role::Quorate, "quorate", ours), by_hand(Role::Floor, "two writes", raw)];
-    all.extend(arena.alike.as_ref().map(|alike| by_hand(Role::Other, "same requests", Arc::clone(alike))));
+    all.extend(arena.alike.as_ref().map(|alike| by_hand(Role::Alike, "same requests", Arc::clone(alike))));
     all
 }

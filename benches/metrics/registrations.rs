@@ -67,7 +67,7 @@ async fn register(arena: &Arena, metric: &'static str, count: usize) -> Vec<Cont
     {
         let register =
             async move || alike.register_alike("floor-crowd-alike", count).await.unwrap_or_default();
-        all.push(Contestant::new(Role::Other, "same requests", Batches(register)));
+        all.push(Contestant::new(Role::Alike, "same requests", Batches(register)));
     }
     all
 }

@@ -51,22 +51,21 @@ async fn put_event(arena: &Arena, scale: Scale) -> Vec<Contestant> {
         after(writer.kv().put(key.clone(), VALUE), told).await
     });
     let mut all = vec![Contestant::new(Role::Quorate, "quorate", ours)];
-    let by_hand = |floor: Arc<dyn Operations>, mut changes: Changes| {
-        reported(operations, async move || after(floor.put("floor-watch", VALUE), changes.next()).await)
+    let by_hand = |key: &'static str, floor: Arc<dyn Operations>, mut changes: Changes| {
+        reported(operations, async move || after(floor.put(key, VALUE), changes.next()).await)
     };
     let floor = Arc::clone(&arena.floor);
     floor.put("floor-watch", VALUE).await;
-    let alike = arena.alike.clone();
-    let alike_changes = match &alike {
-        Some(alike) => alike.watch_alike("floor-watch").await,
-        None => None,
-    };
-    let (first, second) = if alike_changes.is_some() { arena.floors() } else { (Role::Floor, Role::Other) };
     if let Some(changes) = floor.watch("floor-watch").await {
-        all.push(Contestant::new(first, "raw", by_hand(floor, changes)));
+        all.push(Contestant::new(Role::Floor, "raw", by_hand("floor-watch", floor, changes)));
     }
-    if let Some((alike, changes)) = alike.zip(alike_changes) {
-        all.push(Contestant::new(second, "same requests", by_hand(alike, changes)));
+    if let Some(alike) = arena.alike.clone() {
+        // A key of its own, or each would be told of what the other puts.
+        alike.put("alike-watch", VALUE).await;
+        if let Some(changes) = alike.watch_alike("alike-watch").await {
+            let by_hand = by_hand("alike-watch", alike, changes);
+            all.push(Contestant::new(Role::Alike, "same requests", by_hand));
+        }
     }
     all
 }

@@ -3,6 +3,7 @@
 mod plot;
 mod table;
 
+use std::fmt::{self, Display};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -29,6 +30,25 @@ pub(crate) struct Spread {
     pub(crate) most: f64,
 }
 
+/// Whether quorate is good enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Met,
+    /// It is beside the same requests by hand, which take the server longer than the floor's.
+    MetByRequests,
+    Missed,
+}
+
+impl Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Met => "yes",
+            Self::MetByRequests => "to the same requests",
+            Self::Missed => "**no**",
+        })
+    }
+}
+
 impl Reached {
     pub(crate) fn spread(&self) -> Option<Spread> {
         let mut rounds = self.rounds.clone();
@@ -46,9 +66,9 @@ impl Row {
         Some(self.of(role).next()?.spread()?.median)
     }
 
-    /// Of quorate to what counts as the floor.
-    pub(crate) fn ratio(&self) -> Option<f64> {
-        Some(self.median(Role::Quorate)? / self.median(Role::Floor)?)
+    /// Of quorate to the floor, or to the same requests by hand.
+    pub(crate) fn ratio(&self, to: Role) -> Option<f64> {
+        Some(self.median(Role::Quorate)? / self.median(to)?)
     }
 
     /// The peers that are too close.
@@ -62,16 +82,26 @@ impl Row {
     }
 
     /// Whether the bar is met; nothing where there is none, or nothing to compare with.
-    pub(crate) fn is_met(&self) -> Option<bool> {
-        if self.ahead().next().is_some() {
-            return Some(false);
-        }
-        match self.bar {
-            Bar::AtMost(most) => Some(self.ratio()? <= most),
-            Bar::AtLeast(least) => Some(self.ratio()? >= least),
-            Bar::Below(most) => Some(self.median(Role::Quorate)? <= most),
-            Bar::None => None,
-        }
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        let within = |ratio: f64| match self.bar {
+            Bar::AtMost(most) => ratio <= most,
+            Bar::AtLeast(least) => ratio >= least,
+            Bar::Below(_) | Bar::None => false,
+        };
+        let is_met = match self.bar {
+            Bar::AtMost(_) | Bar::AtLeast(_) => within(self.ratio(Role::Floor)?),
+            Bar::Below(most) => self.median(Role::Quorate)? <= most,
+            Bar::None => self.ahead().next().map(|_| false)?,
+        };
+        Some(if self.ahead().next().is_some() {
+            Verdict::Missed
+        } else if is_met {
+            Verdict::Met
+        } else if self.ratio(Role::Alike).is_some_and(within) {
+            Verdict::MetByRequests
+        } else {
+            Verdict::Missed
+        })
     }
 
     fn json(&self) -> Value {
@@ -88,8 +118,9 @@ impl Row {
             "backend": self.backend,
             "unit": self.unit,
             "bar": self.bar.to_string(),
-            "ratio": self.ratio(),
-            "met": self.is_met(),
+            "ratio": self.ratio(Role::Floor),
+            "ratio to the same requests": self.ratio(Role::Alike),
+            "met": self.verdict().map(|verdict| verdict.to_string()),
             "reached": self.reached.iter().map(reached).collect::<Vec<_>>(),
         })
     }

@@ -50,7 +50,7 @@ fn bar(svg: &mut String, y: f64, reached: &Reached, spread: Spread, scale: f64) 
     let color = match reached.role {
         Role::Quorate => "#2b6cb0",
         Role::Floor => "#718096",
-        Role::Other => "#cbd5e0",
+        Role::Alike => "#cbd5e0",
         Role::Peer => "#dd6b20",
     };
     let (least, most) = (LEFT + spread.least * scale, LEFT + spread.most * scale);

@@ -8,8 +8,8 @@ use crate::metrics::Bar;
 
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut table = String::from(
-        "| metric | store | quorate | floor | others | requests | ratio | bar | met |\n\
-         | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+        "| metric | store | quorate | floor | same requests | peers | requests | to the floor | to the same | bar | met |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for row in rows {
         writeln!(table, "{}", line(row)).expect("a string grows");
@@ -19,28 +19,26 @@ pub(crate) fn table(rows: &[Row]) -> String {
 
 fn line(row: &Row) -> String {
     let cells = |role| row.of(role).map(cell).collect::<Vec<_>>().join("; ");
-    let others = row.of(Role::Other).chain(row.of(Role::Peer)).map(named).collect::<Vec<_>>().join("; ");
+    let named = |role| row.of(role).map(named).collect::<Vec<_>>().join("; ");
     let trips = |role| row.of(role).find_map(|reached| reached.trips);
     let requests = match (trips(Role::Quorate), trips(Role::Floor)) {
         (None, None) => String::new(),
         (ours, floor) => format!("{} / {}", count(ours), count(floor)),
     };
-    let met = match row.is_met() {
-        Some(true) => "yes",
-        Some(false) => "**no**",
-        None => "",
-    };
+    let ratio = |to| row.ratio(to).map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
     let peers: String = row.ahead().flat_map(|peer| [", for ", &peer.name]).collect();
     [
         row.metric.to_owned(),
         row.backend.to_owned(),
         format!("{} {}", cells(Role::Quorate), row.unit),
-        row.of(Role::Floor).map(named).collect::<Vec<_>>().join("; "),
-        others,
+        named(Role::Floor),
+        cells(Role::Alike),
+        named(Role::Peer),
         requests,
-        row.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
+        ratio(Role::Floor),
+        ratio(Role::Alike),
         row.bar.to_string(),
-        met.to_owned() + &peers,
+        row.verdict().map(|verdict| verdict.to_string()).unwrap_or_default() + &peers,
     ]
     .iter()
     .fold(String::from("|"), |line, cell| line + " " + cell + " |")
