@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::{Error, Event, Key, Scope};
+use super::{Error, ErrorKind, Event, Key, Scope};
 
 /// How many changes wait for a slow watcher before it is given a fresh snapshot instead.
 const MAILBOX: usize = 1024;
@@ -96,7 +96,9 @@ impl Fanout {
     /// Tells everybody that the watch was disturbed, and to take a fresh snapshot.
     pub fn fail(&self, error: &Error) {
         self.each(|waiting| {
-            waiting.failed = Some(error.clone());
+            // That the store lost data must be heard, whatever went wrong after it.
+            let untold = waiting.failed.take().filter(|untold| untold.kind() == ErrorKind::FenceRegression);
+            waiting.failed = Some(untold.unwrap_or_else(|| error.clone()));
             waiting.changes.clear();
             waiting.resync = true;
         });
@@ -223,6 +225,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::Outcome;
 
     fn delete(key: &str) -> Event {
         Event::Delete(Key::decode(key).unwrap())
@@ -244,6 +247,20 @@ mod tests {
         assert_eq!(exact.next().await, Signal::Change(delete("a")));
         drop((below, exact));
         assert!(fanout.is_idle());
+    }
+
+    #[tokio::test]
+    async fn that_data_was_lost_is_told_whatever_else_went_wrong() {
+        let (lost, away) = (ErrorKind::FenceRegression, ErrorKind::Unavailable);
+        for (kinds, told) in [([away, lost], lost), ([lost, away], lost), ([away, away], away)] {
+            let fanout = Fanout::new();
+            let mut watcher = fanout.subscribe(Scope::Prefix(Key::root()));
+            for kind in kinds {
+                fanout.fail(&Error::new(kind, Outcome::NotApplied, "as a test"));
+            }
+            assert!(matches!(watcher.next().await, Signal::Failed(error) if error.0.kind() == told));
+            assert_eq!(watcher.next().await, Signal::Resync);
+        }
     }
 
     #[tokio::test]
