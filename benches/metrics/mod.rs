@@ -61,6 +61,11 @@ pub(crate) fn lead(metric: &str) -> f64 {
     if metric.starts_with("hand-over") { 2.0 } else { 1.0 }
 }
 
+/// Whether it is about how one holder follows another.
+pub(crate) fn is_hand_over(metric: &str) -> bool {
+    metric.starts_with("hand-over") || metric == "resign-lead"
+}
+
 /// All of them, in the order of the table.
 pub(crate) fn all() -> Vec<Metric> {
     let all = [

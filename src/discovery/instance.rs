@@ -260,7 +260,8 @@ mod tests {
 
     #[test]
     fn other_versions_are_understood() {
-        let older = r#"{"service":"s","id":"i","address":"a:1","state":"ready","health":"passing","weight":1}"#;
+        let older =
+            r#"{"service":"s","id":"i","address":"a:1","state":"ready","health":"passing","weight":1}"#;
         assert_eq!(serde_json::from_str::<Instance>(older).unwrap(), Instance::new("s", "i", "a:1"));
         let newer = r#"{"service":"s","id":"i","address":"a:1","state":"asleep","health":"odd","more":[1]}"#;
         let read = serde_json::from_str::<Instance>(newer).unwrap();
