@@ -10,7 +10,6 @@ use etcd_client::{
     Compare, CompareOp, ConnectOptions, DeleteOptions, GetOptions, KeyValue, PutOptions, SortOrder,
     SortTarget, Txn, TxnOp, TxnOpResponse,
 };
-
 use futures_util::StreamExt as _;
 use tokio::time::sleep;
 

@@ -96,8 +96,6 @@ pub(super) struct Books {
     tracked: BTreeMap<Key, Tracked>,
     /// How many are tracked of each service.
     services: BTreeMap<Key, usize>,
-    /// The one that was counted last.
-    counted: Option<Key>,
     /// Services that came or went since somebody asked.
     stirred: Vec<Key>,
     /// Until when a put whose reply was lost may still land. Few are in doubt, and so it is not kept of each.
@@ -115,7 +113,6 @@ impl Books {
             clock: Arc::clone(clock),
             tracked: BTreeMap::new(),
             services: BTreeMap::new(),
-            counted: None,
             stirred: Vec::new(),
             doubts: BTreeMap::new(),
             session: None,
@@ -177,9 +174,9 @@ impl Books {
 
     /// One more of its service is tracked.
     fn count(&mut self, key: &Key) {
-        // Of many at once, most are of the service that the last was of.
-        let same = self.counted.as_ref().filter(|prefix| key.is_child_of(prefix));
-        if let Some(count) = same.and_then(|prefix| self.services.get_mut(prefix)) {
+        // Most are of a service that is there already, which then is the last in front of them; its key need not be made.
+        let before = self.services.range_mut(..=key).next_back();
+        if let Some((_, count)) = before.filter(|(prefix, _)| key.is_child_of(prefix)) {
             *count += 1;
             return;
         }
@@ -187,9 +184,8 @@ impl Books {
         let count = self.services.entry(prefix.clone()).or_default();
         *count += 1;
         if *count == 1 {
-            self.stirred.push(prefix.clone());
+            self.stirred.push(prefix);
         }
-        self.counted = Some(prefix);
     }
 
     fn finish_if_leaving(&mut self, key: &Key) {

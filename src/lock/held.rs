@@ -30,8 +30,6 @@ pub(crate) struct Held<S: Coordinator + ?Sized> {
     doubtful: bool,
     lost: OnceLock<LossReason>,
     lost_rung: Notify,
-    /// What is told of the own place is no news any more: it is about to go.
-    leaving: AtomicBool,
     /// Ends the watch on the own place. Once it has gone, and not before: taking back a watch is a request of its own on some
     /// stores, which the next in the queue would have to wait for.
     left: CancellationToken,
@@ -49,7 +47,6 @@ impl<S: Coordinator + ?Sized> Held<S> {
             doubtful: settled.doubtful,
             lost: OnceLock::new(),
             lost_rung: Notify::new(),
-            leaving: AtomicBool::new(false),
             left: CancellationToken::new(),
             removed: AtomicBool::new(false),
             asked: AtomicUsize::new(0),
@@ -143,7 +140,6 @@ impl<S: Coordinator + ?Sized> Held<S> {
     /// in the session's task.
     pub(crate) async fn leave(self: &Arc<Self>) -> Result<(), LossReason> {
         let lost = self.loss();
-        self.leaving.store(true, Ordering::SeqCst);
         if bad("ticket_used_too_early") {
             self.session.core().give_back(self.place.ticket);
         }
@@ -160,7 +156,6 @@ impl<S: Coordinator + ?Sized> Held<S> {
             reason = self.session.lost() => Err(reason),
         };
         self.removed.store(true, Ordering::SeqCst);
-        self.left.cancel();
         drop(unfinished);
         let removal = left?;
         // Whoever asks from now on sees that it is removed, and sends nothing.
@@ -175,7 +170,6 @@ impl<S: Coordinator + ?Sized> Held<S> {
 
     /// Leaves the removal to the session's task. Neither blocks nor fails, nor needs a runtime.
     pub(crate) fn abandon(&self) {
-        self.leaving.store(true, Ordering::SeqCst);
         if self.removed.swap(true, Ordering::SeqCst) || bad("drop_forgets_guard") {
             return self.left.cancel();
         }
@@ -203,7 +197,8 @@ impl<S: Coordinator + ?Sized> Held<S> {
         let clock = Arc::clone(self.session.core().clock());
         let watch = async move {
             clock.sleep_until(clock.now() + BRIEF).await;
-            let stays = || held.upgrade().filter(|held| !held.leaving.load(Ordering::SeqCst));
+            // What is told of a place that is about to be removed is no news.
+            let stays = || held.upgrade().filter(|held| held.asked.load(Ordering::SeqCst) == 0);
             let Some(mut events) = stays().map(|held| held.watched()) else { return };
             while let Some(event) = events.next().await {
                 let Some(held) = stays() else { return };

@@ -12,7 +12,7 @@ use futures_util::{FutureExt, StreamExt};
 use super::super::backoff::Backoff;
 use super::super::clock::until;
 use super::{Core, LossReason};
-use crate::kv::{Error, ErrorKind, Outcome, Renewal, Result, bad};
+use crate::kv::{Error, ErrorKind, Instant, Outcome, Renewal, Result, bad};
 
 /// Starts the task, on the runtime of the caller or on a thread of its own. It ends with the session.
 pub(super) fn spawn(core: &Arc<Core>) -> Result<()> {
@@ -42,12 +42,13 @@ async fn run(core: Arc<Core>) {
     core.lose(reason);
     // A session that was lost is left to end in the store by itself: until then work has its margin to stop, and
     // registrations the time to be bound to the next session.
+    let patience = core.patience();
     if reason == LossReason::Closed {
         // Whoever closes it may be about to tell the store, and leaves it to this task if that comes to nothing.
-        until(&**core.clock(), core.patience(), core.closing.cancelled()).await;
+        until(&**core.clock(), patience, core.closing.cancelled()).await;
     }
     if reason == LossReason::Closed && !core.farewell.load(Ordering::Acquire) || bad("revoke_on_loss") {
-        farewell(&core).await;
+        farewell(&core, patience).await;
     }
 }
 
@@ -147,10 +148,10 @@ async fn renew(core: &Core) -> Option<Wrong> {
 
 /// Tells the store that the session was closed, so that others need not wait for its end; gives up when it has ended
 /// by itself.
-async fn farewell(core: &Core) {
+async fn farewell(core: &Core, patience: Instant) {
     let clock = core.clock();
     let mut backoff = Backoff::new(clock, core.random(), Duration::from_millis(20), Duration::from_secs(1));
-    let revoked = until(&**clock, core.patience(), async {
+    let revoked = until(&**clock, patience, async {
         while let Err(error) = core.store.revoke(&core.id).await {
             tracing::debug!(session = %core.id, %error, "the session could not be revoked yet");
             backoff.pause().await;

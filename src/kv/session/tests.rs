@@ -387,3 +387,36 @@ async fn who_is_about_to_close_it_and_is_dropped_leaves_that_to_its_thread() {
     session.close().await;
     assert_eq!(store.sessions(), []);
 }
+
+/// A clock on which twenty seconds pass in one.
+#[derive(Debug)]
+struct Fast(SystemClock, Instant);
+
+#[async_trait]
+impl Clock for Fast {
+    fn now(&self) -> Instant {
+        self.1 + self.0.now().since(self.1) * 20
+    }
+
+    async fn sleep_until(&self, deadline: Instant) {
+        while self.now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn closing_is_bounded_with_a_thread_of_its_own_too() {
+    let store = Memory::new();
+    let real = SystemClock::new();
+    let began = real.now();
+    let clock = Arc::new(Fast(real, began));
+    let options =
+        SessionOptions::new(Duration::from_mins(10)).own_thread(true).clock(Arc::<Fast>::clone(&clock));
+    let session = Session::open(&Arc::new(store.clone()), options).await.unwrap();
+    store.freeze();
+    let before = clock.now();
+    session.close().await;
+    let took = clock.now().since(before);
+    assert!(took < Duration::from_secs(9), "{took:?}, where 5 s and what a busy machine adds are enough");
+}
