@@ -90,14 +90,17 @@ pub(crate) fn many(operations: usize, operation: impl FnMut()) -> impl Work {
     Many { operations, operation }
 }
 
-/// How long after the beginning of a cause its effect is there, which has been waited for by then.
-pub(crate) async fn after(cause: impl Future, effect: impl Future) -> Duration {
+/// How long it must have been quiet at least, so that an effect is waited for by then.
+const QUIET: Duration = Duration::from_millis(1);
+
+/// How long after the beginning of a cause its effect is there. It begins when it has been quiet for so long.
+pub(crate) async fn after(quiet: Duration, cause: impl Future, effect: impl Future) -> Duration {
     let effect = async {
         effect.await;
         Instant::now()
     };
     let cause = async {
-        sleep(Duration::from_millis(1)).await;
+        sleep(quiet.max(QUIET)).await;
         let began = Instant::now();
         cause.await;
         began

@@ -10,7 +10,6 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use super::consul::Consul;
 use super::{Changes, Floor as _, Operations, VALUE};
@@ -88,12 +87,11 @@ impl Operations for Alike {
         let state = self.enter(queue, &first).await;
         let next = self.enter(queue, &second).await;
         let mut changes = self.0.watch(&first).await?;
-        sleep(idle).await;
         let told = async {
             changes.next().await;
             assert_eq!(self.0.list(queue).await, 1, "it is the first");
         };
-        let took = after(self.leave(&first, state), told).await;
+        let took = after(idle, self.leave(&first, state), told).await;
         self.leave(&second, next).await;
         Some(took)
     }

@@ -11,7 +11,6 @@ use etcd_client::{
     SortTarget, Txn, TxnOp, TxnOpResponse,
 };
 use futures_util::StreamExt as _;
-use tokio::time::sleep;
 
 use super::etcd::Etcd;
 use super::{Floor as _, Operations, VALUE};
@@ -81,14 +80,13 @@ impl Operations for Alike {
         self.enter(&queue, &first).await;
         self.enter(&queue, &second).await;
         let mut changes = self.0.watch(&first).await?;
-        sleep(idle).await;
         let told = async {
             changes.next().await;
             let own = TxnOp::get(second.clone(), Some(GetOptions::new().with_keys_only()));
             let looks = Txn::new().and_then([own, newest(&queue)]);
             self.0.commit(looks).await.op_responses()
         };
-        let took = after(self.leave(&first), told).await;
+        let took = after(idle, self.leave(&first), told).await;
         self.leave(&second).await;
         Some(took)
     }

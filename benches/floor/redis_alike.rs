@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use redis::aio::MultiplexedConnection;
 use redis::{Client, FromRedisValue, Value, cmd};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::redis::Redis;
 use super::{Changes, Operations, VALUE, member};
@@ -138,14 +138,13 @@ impl Operations for Alike {
         let (fence, _) = self.enter(queue, &first).await;
         let (next, _) = self.enter(queue, &second).await;
         let mut changes = self.watch_alike(&first).await?;
-        sleep(idle).await;
         let told = async {
             changes.next().await;
             let own = [self.session.as_bytes(), queue.as_bytes(), second.as_bytes(), next.as_bytes(), b"1"];
             let (_, _, ahead): (String, String, Vec<Value>) = self.run(&AHEAD, &own).await;
             assert!(ahead.is_empty(), "it is the first");
         };
-        let took = after(self.leave(queue, &first, &fence), told).await;
+        let took = after(idle, self.leave(queue, &first, &fence), told).await;
         self.leave(queue, &second, &next).await;
         Some(took)
     }

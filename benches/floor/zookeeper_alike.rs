@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use zookeeper_client::{Acls, CreateMode, MultiReadResult, MultiWriteResult, MultiWriter};
 
 use super::zookeeper::{ZooKeeper, make, open, path};
@@ -103,7 +103,6 @@ impl Operations for Alike {
         let (first, _) = self.enter(queue).await;
         let (second, _) = self.enter(queue).await;
         let (_, _, deleted) = self.0.watcher.get_and_watch_data(&first).await.expect("it stands");
-        sleep(idle).await;
         let told = async {
             deleted.changed().await;
             let mut stands = client.new_multi_writer();
@@ -114,7 +113,7 @@ impl Operations for Alike {
             assert_eq!(names.expect("it answers").0.len(), 1, "it is the first");
         };
         let left = async { client.delete(&first, None).await.expect("it is ours") };
-        let took = after(left, told).await;
+        let took = after(idle, left, told).await;
         client.delete(&second, None).await.expect("it is ours");
         Some(took)
     }

@@ -115,16 +115,10 @@ async fn terms(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     let ours = reported(scale.of(12), async move || {
         let leader = leads.take().expect("somebody leads");
         let elected = async { leads = Some(next.campaign().await.expect("the session lives")) };
-        let resigns = async {
-            sleep(SETTLED).await;
-            let began = Instant::now();
-            leader.resign().await;
-            began
-        };
-        let (there, began) = tokio::join!(elected.map(|()| Instant::now()), resigns);
+        let took = after(SETTLED, leader.resign(), elected).await;
         std::mem::swap(&mut next, &mut then);
         let _kept = &clients;
-        there.checked_duration_since(began).expect("nobody leads before the other resigns")
+        took
     });
     let mut all = vec![Contestant::new(Role::Quorate, "quorate", ours)];
     all.extend(deletion(arena, scale.of(12), SETTLED).await);
@@ -141,12 +135,11 @@ async fn deletion(arena: &Arena, times: usize, idle: Duration) -> Option<Contest
     }
     let mut changes = floor.watch("floor-held").await?;
     let by_hand = reported(times, async move || {
-        sleep(idle).await;
         let told = async {
             changes.next().await;
             floor.get("floor-next").await
         };
-        let took = after(floor.delete("floor-held"), told).await;
+        let took = after(idle, floor.delete("floor-held"), told).await;
         tokio::join!(floor.put("floor-held", VALUE), changes.next());
         took
     });

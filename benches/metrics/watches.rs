@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{LocalBoxFuture, join_all};
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _};
 use quorate::kv::{Event, Key, Result, Scope, StoreExt as _};
@@ -11,12 +11,15 @@ use tokio::time::timeout;
 
 use super::{Bar, Metric, Scale};
 use crate::arena::Arena;
-use crate::contest::{Contestant, Role};
-use crate::floor::{Changes, Operations, VALUE};
-use crate::work::{after, reported, timed};
+use crate::contest::{Contestant, Role, Slice, Work, micros};
+use crate::floor::{Changes, VALUE};
+use crate::work::{after, timed};
 
 /// How many keys are watched at once.
 const WATCHED: usize = 1000;
+
+/// After so long without a word all is told that was to be told at first.
+const QUIET: Duration = Duration::from_millis(100);
 
 pub(super) fn metrics() -> Vec<Metric> {
     vec![
@@ -43,37 +46,74 @@ async fn put_event(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     let namespace = arena.namespace();
     let (writer, reader) = (arena.client(&namespace).await, arena.client(&namespace).await);
     let key = Key::new("k").expect("a key");
-    let mut events = reader.kv().watch(Scope::Key(key.clone()));
-    quiet(&mut events).await;
-    let ours = reported(operations, async move || {
-        let told = async { events.next().await.expect("it goes on").expect("nothing fails") };
-        let _kept = &reader;
-        after(writer.kv().put(key.clone(), VALUE), told).await
-    });
-    let mut all = vec![Contestant::new(Role::Quorate, "quorate", ours)];
-    let by_hand = |key: &'static str, floor: Arc<dyn Operations>, mut changes: Changes| {
-        reported(operations, async move || after(floor.put(key, VALUE), changes.next()).await)
+    let scope = Scope::Key(key.clone());
+    let ours = Telling {
+        operations,
+        listen: async move || quiet(reader.kv().watch(scope.clone())).await,
+        put: async move || drop(writer.kv().put(&key, VALUE).await.expect("it answers")),
+        told: None,
     };
+    let mut all = vec![Contestant::new(Role::Quorate, "quorate", ours)];
     let floor = Arc::clone(&arena.floor);
     floor.put("floor-watch", VALUE).await;
-    if let Some(changes) = floor.watch("floor-watch").await {
-        all.push(Contestant::new(Role::Floor, "raw", by_hand("floor-watch", floor, changes)));
+    if floor.watch("floor-watch").await.is_some() {
+        let putter = Arc::clone(&floor);
+        let by_hand = Telling {
+            operations,
+            listen: async move || floor.watch("floor-watch").await.expect("it did before"),
+            put: async move || putter.put("floor-watch", VALUE).await,
+            told: None,
+        };
+        all.push(Contestant::new(Role::Floor, "raw", by_hand));
     }
     if let Some(alike) = arena.alike.clone() {
-        // A key of its own, or each would be told of what the other puts.
         alike.put("alike-watch", VALUE).await;
-        if let Some(changes) = alike.watch_alike("alike-watch").await {
-            let by_hand = by_hand("alike-watch", alike, changes);
+        if alike.watch_alike("alike-watch").await.is_some() {
+            let putter = Arc::clone(&alike);
+            let by_hand = Telling {
+                operations,
+                listen: async move || alike.watch_alike("alike-watch").await.expect("it did before"),
+                put: async move || putter.put("alike-watch", VALUE).await,
+                told: None,
+            };
             all.push(Contestant::new(Role::Alike, "same requests", by_hand));
         }
     }
     all
 }
 
-/// The snapshot, and whatever else is told at first.
-async fn quiet(events: &mut BoxStream<'static, Result<Event>>) {
+/// Puts of which another client is told. It listens for its own slices only: some servers tell all who listen of everything,
+/// one after another, and who began last is told first.
+struct Telling<L, P> {
+    operations: usize,
+    listen: L,
+    put: P,
+    told: Option<Changes>,
+}
+
+impl<L: AsyncFnMut() -> Changes, P: AsyncFnMut()> Work for Telling<L, P> {
+    fn prepare(&mut self) -> LocalBoxFuture<'_, ()> {
+        async { self.told = Some((self.listen)().await) }.boxed_local()
+    }
+
+    fn slice(&mut self) -> LocalBoxFuture<'_, Slice> {
+        async {
+            let mut told = self.told.take().expect("it was prepared");
+            let mut values = Vec::with_capacity(self.operations);
+            for _ in 0..self.operations {
+                values.push(micros(after(Duration::ZERO, (self.put)(), told.next()).await));
+            }
+            Slice { values, operations: self.operations }
+        }
+        .boxed_local()
+    }
+}
+
+/// The changes after the snapshot, and after whatever else is told at first.
+async fn quiet(mut events: BoxStream<'static, Result<Event>>) -> Changes {
     events.next().await.expect("it goes on").expect("nothing fails");
-    while timeout(Duration::from_millis(300), events.next()).await.is_ok() {}
+    while timeout(QUIET, events.next()).await.is_ok() {}
+    events.map(|event| drop(event.expect("nothing fails"))).boxed()
 }
 
 /// Until so many watches have told what stands there, for each.

@@ -57,26 +57,13 @@ impl<S: Coordinator + ?Sized> Actor<S> {
             self.intake();
             self.turn(&desk).await;
         }
-        self.intake();
+        while self.intake() {}
         self.hand_over();
     }
 
-    fn intake(&mut self) {
-        let records = self.desk.take();
-        let any = !records.is_empty();
-        for record in records {
-            self.work.books.take(record);
-        }
-        for (prefix, wanted) in self.work.books.take_stirred() {
-            if wanted {
-                self.watches.want(prefix);
-            } else {
-                self.watches.close(&prefix);
-            }
-        }
-        if any {
-            self.watches.stir();
-        }
+    /// Takes in some of what was left at the desk, and says whether there was anything.
+    fn intake(&mut self) -> bool {
+        take_in(&self.desk, &mut self.watches, &mut self.work.books)
     }
 
     /// Does one thing, so that every step knows of all that was left at the desk before it.
@@ -90,7 +77,10 @@ impl<S: Coordinator + ?Sized> Actor<S> {
                 self.work.books.lost();
             }
             Some(core) if self.work.books.is_idle() => self.idle(&core, desk).await,
-            Some(core) => self.work.step(&core).await,
+            Some(core) => {
+                let Self { work, watches, .. } = self;
+                work.step(&core, |books| take_in(desk, watches, books)).await;
+            }
             None if self.work.books.is_empty() => {
                 tokio::select! {
                     biased;
@@ -135,7 +125,7 @@ impl<S: Coordinator + ?Sized> Actor<S> {
             tokio::select! {
                 biased;
                 () = desk.closing.cancelled() => return,
-                () = desk.rung.notified() => self.intake(),
+                () = desk.rung.notified() => drop(self.intake()),
                 opened = &mut opening => break opened,
             }
         };
@@ -161,6 +151,26 @@ impl<S: Coordinator + ?Sized> Actor<S> {
         let rest = work.finish(Arc::clone(&core)).boxed();
         core.adopt(rest);
     }
+}
+
+/// Puts some of what was left at the desk on the books, and has watched what that asks for; says whether there was anything.
+fn take_in<S: Coordinator + ?Sized>(desk: &Desk, watches: &mut Watches<S>, books: &mut Books) -> bool {
+    let records = desk.take();
+    let any = !records.is_empty();
+    for record in records {
+        books.take(record);
+    }
+    for (prefix, wanted) in books.take_stirred() {
+        if wanted {
+            watches.want(prefix);
+        } else {
+            watches.close(&prefix);
+        }
+    }
+    if any {
+        watches.stir();
+    }
+    any
 }
 
 /// Reads and writes as the books say.
@@ -199,11 +209,11 @@ impl<S: Coordinator + ?Sized> Work<S> {
         self.books.resume();
     }
 
-    /// Does the next thing that is due: looks before it writes.
-    async fn step(&mut self, core: &Core) {
+    /// Does the next thing that is due: looks before it writes. While the store writes, it takes in `more`.
+    async fn step(&mut self, core: &Core, more: impl FnMut(&mut Books) -> bool + Send) {
         let looks = self.books.next_looks();
         if looks.is_empty() {
-            self.commit(core).await;
+            self.commit(core, more).await;
         } else {
             self.look(core, looks).await;
         }
@@ -227,7 +237,7 @@ impl<S: Coordinator + ?Sized> Work<S> {
 
     /// Commits what is due, a few commits side by side. They have no key in common: none that is under way is due before
     /// its commit is settled.
-    async fn commit(&mut self, core: &Core) {
+    async fn commit(&mut self, core: &Core, mut more: impl FnMut(&mut Books) -> bool + Send) {
         let mut under_way = FuturesUnordered::new();
         let mut left = COMMITS_AT_ONCE;
         loop {
@@ -238,7 +248,13 @@ impl<S: Coordinator + ?Sized> Work<S> {
                 left -= 1;
                 under_way.push(send(Arc::clone(&self.store), core, txn, batch));
             }
-            let Some((batch, sent)) = under_way.next().await else { return };
+            // Once they are sent, and before they are waited for.
+            let settled = match under_way.next().now_or_never() {
+                None if more(&mut self.books) => continue,
+                None => under_way.next().await,
+                settled => settled.flatten(),
+            };
+            let Some((batch, sent)) = settled else { return };
             if !matches!(sent, Some(Ok(Write::Applied(_)))) {
                 left = 0;
             }
@@ -274,7 +290,7 @@ impl<S: Coordinator + ?Sized> Work<S> {
             if self.books.is_idle() {
                 self.pause().await;
             } else {
-                self.step(&core).await;
+                self.step(&core, |_| false).await;
             }
         }
     }

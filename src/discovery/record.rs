@@ -1,5 +1,6 @@
 //! What a registration and its registrar's task share.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -8,6 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Instance, Status};
 use crate::kv::{Error, Key, Limits, Result};
+
+/// How many are taken from the desk at once: when thousands come together, the store works on the first while the others are
+/// put on the books.
+const TAKEN_AT_ONCE: usize = 256;
 
 /// One registration as it is wanted, and as far as it has come. A process may have tens of thousands, so that each counts.
 pub(super) struct Record {
@@ -199,7 +204,7 @@ pub(super) struct Desk {
 struct Inbox {
     started: bool,
     /// Each record at most once, so it holds no more than there are registrations.
-    waiting: Vec<Arc<Record>>,
+    waiting: VecDeque<Arc<Record>>,
 }
 
 impl Desk {
@@ -215,18 +220,24 @@ impl Desk {
     /// Leaves word that something about this record changed.
     pub(super) fn submit(&self, record: &Arc<Record>) {
         if !std::mem::replace(&mut record.wish().queued, true) {
-            self.inbox().waiting.push(Arc::clone(record));
+            self.inbox().waiting.push_back(Arc::clone(record));
         }
         self.rung.notify_one();
     }
 
-    /// What has changed since the last look, in the order it came.
+    /// What has changed and was not taken yet, in the order it came. There may be more, and then it is rung again.
     pub(super) fn take(&self) -> Vec<Arc<Record>> {
-        let waiting = std::mem::take(&mut self.inbox().waiting);
-        for record in &waiting {
+        let mut inbox = self.inbox();
+        let some = inbox.waiting.len().min(TAKEN_AT_ONCE);
+        let taken: Vec<_> = inbox.waiting.drain(..some).collect();
+        if !inbox.waiting.is_empty() {
+            self.rung.notify_one();
+        }
+        drop(inbox);
+        for record in &taken {
             record.wish().queued = false;
         }
-        waiting
+        taken
     }
 
     /// Starts the task with `start` unless it was started before.

@@ -189,7 +189,7 @@ macro_rules! budgets {
 budgets! {
     MEMORY: 1 4 4 15 107;
     #[cfg(feature = "embedded")]
-    EMBEDDED: 12 18 23 50 318;
+    EMBEDDED: 14 20 25 50 318;
     #[cfg(feature = "consul")]
     CONSUL: 29 37 38 87 238;
     #[cfg(feature = "etcd")]

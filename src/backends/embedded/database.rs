@@ -1,12 +1,13 @@
 //! The file, open: every write behind the gate, every answer about a file that is still there.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags};
 
-use super::bell::{Bell, Gate, Listener};
+use super::bell::{Bell, Gate, Inside, Listener};
 use super::error::Fault;
 use super::host::{self, Ear};
 use super::schema;
@@ -42,8 +43,21 @@ pub(super) struct Database {
     bell: Bell,
     path: PathBuf,
     identity: (u64, u64),
-    highest: i64,
-    synced: Lasting,
+    highest: Cell<i64>,
+    synced: Cell<Lasting>,
+}
+
+/// After a write: rings for it, and lets the next one in, once this is dropped.
+#[derive(Debug)]
+pub(super) struct Written<'a> {
+    _inside: Inside<'a>,
+    rings: Option<&'a Bell>,
+}
+
+impl Drop for Written<'_> {
+    fn drop(&mut self) {
+        self.rings.into_iter().for_each(Bell::ring);
+    }
 }
 
 impl Database {
@@ -65,15 +79,16 @@ impl Database {
         let (connection, identity) = connect(&path)?;
         let bell = Bell::open(beside(&path, "-bell"))?;
         drop(inside);
-        Ok(Some(Self { connection, gate, bell, path, identity, highest: 0, synced: Lasting::Always }))
+        let (highest, synced) = (Cell::new(0), Cell::new(Lasting::Always));
+        Ok(Some(Self { connection, gate, bell, path, identity, highest, synced }))
     }
 
     /// Does `work` in a transaction that shows no session that is over.
-    pub(super) fn read<T>(&mut self, work: impl FnOnce(&Tables<'_>) -> Result<T>) -> Result<T> {
+    pub(super) fn read<T>(&self, work: impl FnOnce(&Tables<'_>) -> Result<T>) -> Result<T> {
         self.check_file()?;
         loop {
-            let transaction = self.connection.transaction()?;
-            let tables = Tables::new(&transaction);
+            let transaction = Transaction::begin(&self.connection, "BEGIN")?;
+            let tables = Tables::new(&self.connection);
             if !tables.due()? {
                 return work(&tables);
             }
@@ -84,35 +99,34 @@ impl Database {
 
     /// Ends the sessions that are over and does `work`, all or nothing, and has it as safe as it is to be when this
     /// returns. The log is one file: what waits for the disk takes along all that was written before it.
+    ///
+    /// Who asked for it can be answered before those who listen, or wait for their turn, are woken.
     pub(super) fn write<T>(
-        &mut self,
+        &self,
         lasting: Lasting,
         work: impl FnOnce(&Tables<'_>) -> Result<T>,
-    ) -> Result<T> {
-        let _inside = self.gate.enter()?;
+    ) -> Result<(T, Written<'_>)> {
+        let inside = self.gate.enter()?;
         self.check_file()?;
-        if self.synced != lasting {
+        if self.synced.get() != lasting {
             schema::sync(&self.connection, lasting)?;
-            self.synced = lasting;
+            self.synced.set(lasting);
         }
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let tables = Tables::new(&transaction);
+        let transaction = Transaction::begin(&self.connection, "BEGIN IMMEDIATE")?;
+        let tables = Tables::new(&self.connection);
         let before = tables.revision()?;
-        if before < self.highest {
-            return Err(regressed(before, self.highest));
+        if before < self.highest.get() {
+            return Err(regressed(before, self.highest.get()));
         }
         tables.reap()?;
         let made = work(&tables)?;
-        let after = tables.revision()?;
+        let after = tables.made().unwrap_or(before);
         if after / TRIM_EVERY != before / TRIM_EVERY {
             tables.trim(after)?;
         }
         transaction.commit().map_err(Fault::Commit)?;
-        self.highest = after;
-        if after != before {
-            self.bell.ring();
-        }
-        Ok(made)
+        self.highest.set(after);
+        Ok((made, Written { _inside: inside, rings: (after != before).then_some(&self.bell) }))
     }
 
     /// Every commit after this revision is heard.
@@ -149,6 +163,30 @@ impl Database {
     }
 }
 
+/// A transaction, undone unless it is committed. What begins and ends it is compiled once, which rusqlite's own is each time.
+struct Transaction<'a>(&'a Connection);
+
+impl<'a> Transaction<'a> {
+    fn begin(connection: &'a Connection, how: &'static str) -> rusqlite::Result<Self> {
+        connection.prepare_cached(how)?.execute([])?;
+        Ok(Self(connection))
+    }
+
+    fn commit(self) -> rusqlite::Result<()> {
+        self.0.prepare_cached("COMMIT")?.execute([]).map(drop)
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if !self.0.is_autocommit()
+            && let Err(error) = self.0.prepare_cached("ROLLBACK").and_then(|mut end| end.execute([]))
+        {
+            tracing::warn!(backend = super::BACKEND, %error, "a transaction was not undone");
+        }
+    }
+}
+
 /// Opens the file, and makes sure that it is the one at the path.
 fn connect(path: &Path) -> Result<(Connection, (u64, u64))> {
     if !path.exists() {
@@ -159,6 +197,8 @@ fn connect(path: &Path) -> Result<(Connection, (u64, u64))> {
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(64);
+    // Otherwise each statement that might use an index of some rows only is compiled anew for each value bound to it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     schema::prepare(&mut connection)?;
     if host::identity(path)? != identity {
         return Err(moved());
@@ -223,9 +263,9 @@ mod tests {
     #[test]
     fn a_commit_waits_for_the_disk_unless_it_concerns_sessions_alone() {
         let directory = tempfile::TempDir::new().unwrap();
-        let mut database = Database::open(&directory.path().join("store.db"), || true).unwrap().unwrap();
+        let database = Database::open(&directory.path().join("store.db"), || true).unwrap().unwrap();
         for (lasting, mode) in [(Lasting::Always, 2), (Lasting::ThisBoot, 1), (Lasting::Always, 2)] {
-            database.write(lasting, |_| Ok(())).unwrap();
+            drop(database.write(lasting, |_| Ok(())).unwrap());
             let set: i32 =
                 database.connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
             assert_eq!(set, mode, "{lasting:?}");
@@ -241,12 +281,12 @@ mod tests {
         let open = || Database::open(&path, || true).unwrap().unwrap();
         let key = Key::new("a").unwrap();
         for (size, left) in [(1, true), (600_000, false), (2, true)] {
-            let mut database = open();
+            let database = open();
             let put = Txn::new().put(&key, vec![7; size]);
-            assert!(database.write(Lasting::Always, |tables| tables.commit(&put)).unwrap().is_applied());
+            assert!(database.write(Lasting::Always, |tables| tables.commit(&put)).unwrap().0.is_applied());
             database.close();
             assert_eq!(log.exists(), left, "{size} bytes");
-            let mut database = open();
+            let database = open();
             let found = database.read(|tables| tables.get(&key)).unwrap().unwrap();
             assert_eq!(found.value.len(), size);
             database.close();
@@ -257,10 +297,11 @@ mod tests {
     fn a_full_disk_undoes_the_whole_write() {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("store.db");
-        let mut database = Database::open(&path, || true).unwrap().unwrap();
+        let database = Database::open(&path, || true).unwrap().unwrap();
         database.connection.pragma_update(None, "max_page_count", 50).unwrap();
         let put = |name: &str, value: Vec<u8>| Txn::new().put(&Key::new(name).unwrap(), value);
-        let mut commit = |txn: Txn| database.write(Lasting::Always, |tables| tables.commit(&txn));
+        let commit =
+            |txn: Txn| database.write(Lasting::Always, |tables| tables.commit(&txn)).map(|(made, _)| made);
         assert!(commit(put("small", vec![1])).unwrap().is_applied());
         let full = commit(put("a", vec![1]).put(&Key::new("big").unwrap(), vec![1; 1_000_000]));
         let error = classify(full.unwrap_err(), &path);

@@ -24,10 +24,10 @@ const BATCH: usize = 64;
 /// How many changes are read at once.
 const PAGE: usize = 256;
 /// How often listeners look by themselves: a writer may die between its commit and the ring.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often they look at first, and for how long until they get an ear, which is costly to get rid of: most locks are
 /// not held, and so watched, that long.
-const LOOK_AT_FIRST: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(16));
+const LOOK_AT_FIRST: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(16));
 
 /// What the thread works on, and ends with when all who could send jobs are gone.
 #[derive(Debug)]
@@ -106,8 +106,12 @@ impl Engine {
         if !writes.is_empty() {
             let lasting = lasting(writes.iter().map(|job| job.kind));
             let work = |tables: &Tables<'_>| writes.iter_mut().try_for_each(|job| job.run(tables));
-            let end = self.database.write(lasting, work);
+            let (end, written) = self
+                .database
+                .write(lasting, work)
+                .map_or_else(|fault| (Err(fault), None), |((), written)| (Ok(()), Some(written)));
             self.answer(writes, begun, end);
+            drop(written);
         }
     }
 
@@ -136,7 +140,7 @@ impl Engine {
             self.listening = None;
         }
         if let Some(mut listening) = self.listening.take() {
-            match listening.tell(&mut self.database, &self.fanout) {
+            match listening.tell(&self.database, &self.fanout) {
                 Ok(()) => self.listening = Some(listening),
                 // They take a snapshot next, for which listening starts anew.
                 Err(fault) => self.fanout.fail(&self.told(fault).at(super::BACKEND, "watch")),
@@ -203,7 +207,7 @@ impl Listening {
         due.map_or(Duration::MAX, |due| Duration::from_nanos(due.unsigned_abs()))
     }
 
-    fn tell(&mut self, database: &mut Database, fanout: &Fanout) -> Result<(), Fault> {
+    fn tell(&mut self, database: &Database, fanout: &Fanout) -> Result<(), Fault> {
         loop {
             let seen = self.seen;
             let (changes, revision, next_deadline) = database.read(|tables| {

@@ -22,15 +22,16 @@ const CACHE: i32 = 512;
 /// A key is its text with NUL for `/`, so that its order as bytes is the order of keys; see
 /// [`tables`](super::tables). `parent` is set for bound entries only: it finds the places of a queue by fence. The
 /// numbers of `change` are the store's revisions, one for each entry put or deleted; versions and fences are drawn
-/// from them. The newest row is never deleted, so that no number comes twice.
+/// from them. The newest row is never deleted, so that no number comes twice. Files of earlier versions have `entry` with
+/// numbered rows and an index of the keys beside it, which the queries do not tell from this.
 pub(super) const LAYOUT: &str = "
     CREATE TABLE host (boot TEXT NOT NULL);
     CREATE TABLE session (id INTEGER PRIMARY KEY, ttl INTEGER NOT NULL, deadline INTEGER NOT NULL);
     CREATE INDEX session_by_deadline ON session (deadline);
     CREATE TABLE entry (
-        key BLOB NOT NULL UNIQUE, version INTEGER NOT NULL, fence INTEGER NOT NULL,
+        key BLOB NOT NULL PRIMARY KEY, version INTEGER NOT NULL, fence INTEGER NOT NULL,
         session INTEGER, parent BLOB, value BLOB NOT NULL
-    );
+    ) WITHOUT ROWID;
     CREATE INDEX entry_by_session ON entry (session) WHERE session IS NOT NULL;
     CREATE INDEX entry_by_place ON entry (parent, fence) WHERE parent IS NOT NULL;
     CREATE TABLE change (revision INTEGER PRIMARY KEY, key BLOB NOT NULL, deleted INTEGER NOT NULL);

@@ -1,5 +1,6 @@
 //! The queries, inside a transaction that somebody else begins and ends.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +25,8 @@ const AHEAD: &str = "SELECT key, version, fence, session, x'' FROM entry WHERE p
 pub(super) struct Tables<'a> {
     connection: &'a Connection,
     now: i64,
+    /// The number of the last change that was made here.
+    made: Cell<Option<i64>>,
 }
 
 /// One row of the change log.
@@ -37,12 +40,17 @@ pub(super) struct Change {
 impl<'a> Tables<'a> {
     /// The time of the transaction is now.
     pub(super) fn new(connection: &'a Connection) -> Self {
-        Self { connection, now: host::now() }
+        Self { connection, now: host::now(), made: Cell::new(None) }
     }
 
     /// The number of the last change; 0 before the first.
     pub(super) fn revision(&self) -> Result<i64> {
         self.one("SELECT coalesce(max(revision), 0) FROM change", [], |row| row.get(0))
+    }
+
+    /// The number of the last change that was made by these; `None` if none was.
+    pub(super) fn made(&self) -> Option<i64> {
+        self.made.get()
     }
 
     /// The changes after `seen`, oldest first, at most `limit`.
@@ -115,22 +123,27 @@ impl<'a> Tables<'a> {
     fn put(&self, put: &Put) -> Result<Entry> {
         let revision = self.log(&put.key, false)?;
         let session = put.session.as_ref().map(number).transpose()?;
-        let parent = put.key.parent().filter(|_| session.is_some());
-        let (key, parent) = (encode(&put.key), parent.as_ref().map(encode));
         // What a statement returns SQLite keeps in a table of its own until all is done, which takes longer than a look.
-        let known =
-            self.maybe("SELECT fence FROM entry WHERE key = ?1", [&key], |row| row.get::<_, i64>(0))?;
-        let sql = match known {
-            Some(_) => "UPDATE entry SET version = ?2, session = ?3, parent = ?4, value = ?5 WHERE key = ?1",
-            None => {
-                "INSERT INTO entry (key, version, fence, session, parent, value) VALUES (?1, ?2, ?2, ?3, ?4, ?5)"
-            }
-        };
-        self.run(sql, params![key, revision, session, parent, &*put.value])?;
+        let known = self.maybe("SELECT fence FROM entry WHERE key = ?1", [encode(&put.key)], |row| {
+            row.get::<_, i64>(0)
+        })?;
+        if known.is_some() {
+            let sql = "UPDATE entry SET version = ?2, session = ?3, parent = ?4, value = ?5 WHERE key = ?1";
+            let (key, parent) = (encode(&put.key), parent(&put.key, session));
+            self.run(sql, params![key, revision, session, parent, &*put.value])?;
+        } else {
+            self.insert(&put.key, revision, session, &put.value)?;
+        }
         let fence = known.unwrap_or(revision);
         let (version, fence) =
             (Version::new(revision.unsigned_abs().into()), Fence::new(fence.unsigned_abs()));
         Ok(Entry::new(put.key.clone(), put.value.clone(), version, fence, put.session.clone()))
+    }
+
+    fn insert(&self, key: &Key, revision: i64, session: Option<i64>, value: &[u8]) -> Result<()> {
+        let sql =
+            "INSERT INTO entry (key, version, fence, session, parent, value) VALUES (?1, ?2, ?2, ?3, ?4, ?5)";
+        self.run(sql, params![encode(key), revision, session, parent(key, session), value]).map(drop)
     }
 
     fn delete(&self, key: &Key) -> Result<()> {
@@ -142,7 +155,9 @@ impl<'a> Tables<'a> {
 
     fn log(&self, key: &Key, deleted: bool) -> Result<i64> {
         self.run("INSERT INTO change (key, deleted) VALUES (?1, ?2)", params![encode(key), deleted])?;
-        Ok(self.connection.last_insert_rowid())
+        let revision = self.connection.last_insert_rowid();
+        self.made.set(Some(revision));
+        Ok(revision)
     }
 
     /// Whether a session is over that nobody has ended yet.
@@ -169,10 +184,11 @@ impl<'a> Tables<'a> {
     }
 
     fn end(&self, id: i64) -> Result<()> {
-        self.run(
-            "INSERT INTO change (key, deleted) SELECT key, 1 FROM entry WHERE session = ?1 ORDER BY key",
-            [id],
-        )?;
+        let sql =
+            "INSERT INTO change (key, deleted) SELECT key, 1 FROM entry WHERE session = ?1 ORDER BY key";
+        if self.run(sql, [id])? > 0 {
+            self.made.set(Some(self.connection.last_insert_rowid()));
+        }
         self.run("DELETE FROM entry WHERE session = ?1", [id])?;
         self.run("DELETE FROM session WHERE id = ?1", [id]).map(drop)
     }
@@ -210,8 +226,9 @@ impl<'a> Tables<'a> {
         if let Some((fence, _)) = self.standing(key)? {
             return Ok(fence);
         }
-        let put = Put { key: key.clone(), value: value.clone(), session: Some(session.clone()) };
-        Ok(self.put(&put)?.fence)
+        let revision = self.log(key, false)?;
+        self.insert(key, revision, Some(number(session)?), value)?;
+        Ok(Fence::new(revision.unsigned_abs()))
     }
 
     /// Removes the place, and says whether it stood.
@@ -282,6 +299,11 @@ impl<'a> Tables<'a> {
 /// prefix is one range.
 fn encode(key: &Key) -> Vec<u8> {
     key.as_str().bytes().map(|byte| if byte == b'/' { 0 } else { byte }).collect()
+}
+
+/// What finds a place of a queue, and so anything that is bound, by fence.
+fn parent(key: &Key, session: Option<i64>) -> Option<Vec<u8>> {
+    session.and(key.parent()).as_ref().map(encode)
 }
 
 fn decode(bytes: &[u8]) -> rusqlite::Result<Key> {

@@ -6,19 +6,16 @@
 //! stood, and a commit checks the counter along with all else.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use bytes::Bytes;
 use zookeeper_client::{Client, Error as Zk, Stat};
 
 use super::connection::barrier;
 use super::nodes::{How, Make, made, make};
+use super::subjects::Subjects;
 use super::{Store, Via, keys};
-use crate::kv::{Check, Entry, Key, Result, Txn};
-
-/// How many counters there are: commits that know something fail, and look again, when a node with the same counter is
-/// made by another.
-const GENERATIONS: u64 = 256;
+use crate::kv::{Entry, Result};
 
 /// How many nodes are remembered: as many as a table of 4096 has room for.
 const REMEMBERED: usize = 3584;
@@ -62,73 +59,94 @@ impl Facts {
     }
 }
 
-/// The node that counts the generations of this one. Places in queues have a counter of their own: they are not made by
-/// commits, and no name of theirs comes again.
-pub(super) fn counter(node: &str) -> String {
-    let (_, name) = node.rsplit_once('/').unwrap_or_default();
-    if keys::sequence(name).is_some() {
-        return PLACES.to_owned();
+/// A node that counts generations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Counter {
+    /// That of the places in queues: they are not made by commits, and no name of theirs comes again.
+    Places,
+    /// One that other nodes share.
+    Shared(u8),
+}
+
+impl Counter {
+    /// What counts the generations of this node.
+    pub(super) fn of(node: &str) -> Self {
+        let (_, name) = node.rsplit_once('/').unwrap_or_default();
+        if keys::sequence(name).is_some() {
+            return Self::Places;
+        }
+        // FNV-1a: all clients must agree on it. There are 256 counters: commits that know something fail, and look again,
+        // when a node with the same counter is made by another.
+        let hash = node.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Self::Shared(hash.to_le_bytes()[0])
     }
-    // FNV-1a: all clients must agree on it.
-    let hash = node.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("{COUNTERS}/{:02x}", hash % GENERATIONS)
+
+    pub(super) fn path(self) -> &'static str {
+        static SHARED: LazyLock<Vec<String>> =
+            LazyLock::new(|| (0..=u8::MAX).map(|number| format!("{COUNTERS}/{number:02x}")).collect());
+        match self {
+            Self::Places => PLACES,
+            Self::Shared(number) => &SHARED[usize::from(number)],
+        }
+    }
 }
 
 /// The directory of the counters.
 pub(super) const COUNTERS: &str = "/_quorate/generation";
 
 /// The counter of places.
-pub(super) const PLACES: &str = "/_quorate/generation/places";
+const PLACES: &str = "/_quorate/generation/places";
 
-/// What stood at some keys, and the counters they had just before.
+/// What stood at the keys of a write, and the counters they had just before.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
-    found: BTreeMap<Key, Option<(Bytes, Stat)>>,
-    generations: BTreeMap<String, i32>,
+    found: Vec<Option<(Bytes, Stat)>>,
+    generations: BTreeMap<Counter, i32>,
 }
 
 impl Seen {
-    pub(super) fn entry(&self, key: &Key) -> Option<Entry> {
-        let (value, stat) = self.found.get(key)?.as_ref()?;
-        Some(keys::entry(key.clone(), value.clone(), stat))
+    /// What stood at the key of this number.
+    pub(super) fn entry(&self, subjects: &Subjects<'_>, at: usize) -> Option<Entry> {
+        let (value, stat) = self.found.get(at)?.as_ref()?;
+        Some(keys::entry(subjects[at].key.clone(), value.clone(), stat))
     }
 
-    pub(super) fn fact(&self, key: &Key) -> Option<Fact> {
-        let (_, stat) = self.found.get(key)?.as_ref()?;
-        let generation = *self.generations.get(&counter(&keys::node(key)))?;
+    pub(super) fn fact(&self, subjects: &Subjects<'_>, at: usize) -> Option<Fact> {
+        let (_, stat) = self.found.get(at)?.as_ref()?;
+        let generation = *self.generations.get(&subjects[at].counter)?;
         Some(Fact { czxid: stat.czxid, owner: stat.ephemeral_owner, generation })
     }
 }
 
 /// Looks at all that a write is about, behind every write that was acknowledged: one flight. Only what is checked is read
 /// whole, as the answer to a rejection.
-pub(super) async fn look(store: &Store, via: &Via<'_>, txn: &Txn) -> Result<Seen> {
-    let checked: BTreeSet<&Key> = txn.checks().iter().map(Check::key).collect();
-    let written = txn.puts().iter().map(|put| &put.key).chain(txn.deletes());
-    let keys: BTreeSet<&Key> = written.chain(checked.iter().copied()).collect();
-    let nodes: Vec<_> = keys.iter().map(|key| (keys::node(key), checked.contains(key))).collect();
-    let counters: BTreeSet<_> = nodes.iter().map(|(node, _)| counter(node)).collect();
-    let makes: Vec<_> = store.nodes.missing(counters.iter().map(|counter| Make::Counter(counter.clone())));
+pub(super) async fn look(store: &Store, via: &Via<'_>, subjects: &Subjects<'_>) -> Result<Seen> {
+    let counters: BTreeSet<_> = subjects.iter().map(|subject| subject.counter).collect();
+    let makes: Vec<_> = store.nodes.missing(counters.iter().map(|counter| Make::Counter(counter.path())));
     let acls = store.ensemble.settled.acls();
     let asked = via.call(super::connection::Kind::Repeatable, "commit", |client: Arc<Client>| {
-        let (nodes, counters, makes) = (nodes.clone(), counters.clone(), makes.clone());
+        let (counters, makes) = (&counters, &makes);
         async move {
-            let making = make(&client, acls, &makes, How::OneByOne)?;
+            let making = make(&client, acls, makes, How::OneByOne)?;
             let settled = barrier(&client);
-            let counts: Vec<_> = counters.iter().map(|counter| client.check_stat(counter)).collect();
-            let whole: Vec<_> =
-                nodes.iter().map(|(node, whole)| whole.then(|| client.get_data(node))).collect();
-            let stats: Vec<_> =
-                nodes.iter().map(|(node, whole)| (!whole).then(|| client.check_stat(node))).collect();
+            let counts: Vec<_> = counters.iter().map(|counter| client.check_stat(counter.path())).collect();
+            let whole: Vec<_> = subjects
+                .iter()
+                .map(|subject| subject.checked.then(|| client.get_data(&subject.node)))
+                .collect();
+            let stats: Vec<_> = subjects
+                .iter()
+                .map(|subject| (!subject.checked).then(|| client.check_stat(&subject.node)))
+                .collect();
             let missing = made(making).await?;
             settled.await?;
             let mut generations = BTreeMap::new();
             for (counter, count) in counters.iter().zip(counts) {
                 // We may not make them, or somebody deletes them.
                 let Some(count) = count.await? else { return Err(missing.explain(Zk::NoNode)) };
-                generations.insert(counter.clone(), count.version);
+                generations.insert(*counter, count.version);
             }
             let mut found = Vec::new();
             for (whole, stat) in whole.into_iter().zip(stats) {
@@ -142,21 +160,20 @@ pub(super) async fn look(store: &Store, via: &Via<'_>, txn: &Txn) -> Result<Seen
                     (None, None) => None,
                 });
             }
-            Ok((generations, found))
+            Ok(Seen { found, generations })
         }
     });
-    let answer = asked.await;
-    if answer.is_err() {
+    let seen = asked.await;
+    if seen.is_err() {
         store.nodes.forget(makes.iter().map(Make::path));
     } else {
         store.nodes.remember(makes);
     }
-    let (generations, found) = answer?;
-    if let Some(generation) = generations.get(PLACES) {
+    let seen = seen?;
+    if let Some(generation) = seen.generations.get(&Counter::Places) {
         store.places.set(*generation);
     }
-    let found = keys.into_iter().cloned().zip(found).collect();
-    Ok(Seen { found, generations })
+    Ok(seen)
 }
 
 #[cfg(test)]
@@ -165,9 +182,9 @@ mod tests {
 
     #[test]
     fn counters_are_the_same_for_everybody() {
-        assert_eq!(counter("/a/="), "/_quorate/generation/a1");
-        assert_eq!(counter("/q/x-lock-0000000001"), PLACES);
-        assert_eq!(counter("/a/x-lock-000000000%31/="), counter("/a/x-lock-000000000%31/="));
+        assert_eq!(Counter::of("/a/=").path(), "/_quorate/generation/a1");
+        assert_eq!(Counter::of("/q/x-lock-0000000001").path(), "/_quorate/generation/places");
+        assert!(matches!(Counter::of("/a/x-lock-000000000%31/="), Counter::Shared(_)));
     }
 
     #[test]

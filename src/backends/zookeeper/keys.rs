@@ -25,12 +25,14 @@ const MARKS: [&str; 2] = ["-lock-", "__lock__"];
 /// The node that the entry of `key` is, or would be.
 pub(super) fn node(key: &Key) -> String {
     let (above, last) = key.as_str().rsplit_once('/').unwrap_or(("", key.as_str()));
-    let mut path = directories(above);
+    let mut path = String::with_capacity(key.as_str().len() + 3);
+    push_directories(&mut path, above);
     if sequence(last).is_some() {
         path.push('/');
-        path.push_str(&escape(last, above.is_empty()));
+        push_escaped(&mut path, last, above.is_empty());
     } else {
-        path.push_str(&directories_below(last, above.is_empty()));
+        path.push('/');
+        push_directory(&mut path, last, above.is_empty());
         path.push('/');
         path.push_str(VALUE);
     }
@@ -39,20 +41,16 @@ pub(super) fn node(key: &Key) -> String {
 
 /// The directory of `prefix`, which what is below it stands in.
 pub(super) fn directory(prefix: &Key) -> String {
-    if prefix.is_root() { "/".to_owned() } else { directories(prefix.as_str()) }
+    let mut path = String::with_capacity(prefix.as_str().len() + 1);
+    push_directories(&mut path, prefix.as_str());
+    if path.is_empty() { "/".to_owned() } else { path }
 }
 
-fn directories(text: &str) -> String {
-    directories_below(text, true)
-}
-
-fn directories_below(text: &str, first: bool) -> String {
-    let segments = text.split('/').filter(|segment| !segment.is_empty()).enumerate();
-    segments.fold(String::new(), |mut path, (index, segment)| {
+fn push_directories(path: &mut String, text: &str) {
+    for (index, segment) in text.split('/').filter(|segment| !segment.is_empty()).enumerate() {
         path.push('/');
-        path.push_str(&escape_directory(segment, first && index == 0));
-        path
-    })
+        push_directory(path, segment, index == 0);
+    }
 }
 
 /// The directories above a node, the highest first.
@@ -80,7 +78,7 @@ pub(super) fn decode(path: &str) -> Option<Is> {
     let mut segments = Vec::new();
     for (index, name) in above.split('/').skip(1).enumerate() {
         let segment = unescape(name)?;
-        if escape_directory(&segment, index == 0) != name {
+        if written(push_directory, &segment, index == 0) != name {
             return None;
         }
         segments.push(segment);
@@ -90,8 +88,8 @@ pub(super) fn decode(path: &str) -> Option<Is> {
     }
     let segment = unescape(last)?;
     let first = segments.is_empty();
-    let (place, directory) = (escape(&segment, first) == last, escape_directory(&segment, first) == last);
-    let entry = place && sequence(&segment).is_some();
+    let directory = written(push_directory, &segment, first) == last;
+    let entry = sequence(&segment).is_some() && written(push_escaped, &segment, first) == last;
     segments.push(segment);
     let key = Key::decode(&segments.join("/")).ok()?;
     if entry {
@@ -112,28 +110,35 @@ pub(super) fn inside(above: &Key, name: &str) -> Option<Is> {
 }
 
 /// A segment as the name of a directory, which is never like that of a place.
-fn escape_directory(segment: &str, first: bool) -> String {
-    let mut name = escape(segment, first);
+fn push_directory(name: &mut String, segment: &str, first: bool) {
+    push_escaped(name, segment, first);
     if sequence(segment).is_some()
         && let Some(last) = name.pop()
     {
-        push_encoded(&mut name, last);
+        push_encoded(name, last);
     }
-    name
 }
 
 /// A segment as a name that the server takes: <https://zookeeper.apache.org/doc/r3.8.0/zookeeperProgrammers.html>, "The
 /// ZooKeeper Data Model".
-fn escape(segment: &str, first: bool) -> String {
-    let mut name = String::with_capacity(segment.len());
+fn push_escaped(name: &mut String, segment: &str, first: bool) {
     let special = is_special(segment, first);
+    if !special && segment.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%') {
+        return name.push_str(segment);
+    }
     for (index, sign) in segment.chars().enumerate() {
         if sign == '%' || special && index == 0 || is_refused(sign) {
-            push_encoded(&mut name, sign);
+            push_encoded(name, sign);
         } else {
             name.push(sign);
         }
     }
+}
+
+/// A segment as `push` writes it.
+fn written(push: fn(&mut String, &str, bool), segment: &str, first: bool) -> String {
+    let mut name = String::new();
+    push(&mut name, segment, first);
     name
 }
 

@@ -13,6 +13,7 @@ mod options;
 mod plan;
 mod queue;
 mod reads;
+mod subjects;
 mod tls;
 mod together;
 mod txn;

@@ -22,18 +22,36 @@ const FEW: usize = 4;
 const MANY: usize = 256;
 
 /// Something that must stand for a request to be taken.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Make {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Make<P = String> {
     /// A container, which the server deletes some time after it has become empty.
-    Directory(String),
+    Directory(P),
     /// A counter of [generations](super::facts), which stays.
-    Counter(String),
+    Counter(P),
+}
+
+impl Make<&str> {
+    fn to_owned(self) -> Make {
+        match self {
+            Self::Directory(path) => Make::Directory(path.to_owned()),
+            Self::Counter(path) => Make::Counter(path.to_owned()),
+        }
+    }
 }
 
 impl Make {
+    fn borrowed(&self) -> Make<&str> {
+        match self {
+            Self::Directory(path) => Make::Directory(path),
+            Self::Counter(path) => Make::Counter(path),
+        }
+    }
+}
+
+impl<P: AsRef<str>> Make<P> {
     pub(super) fn path(&self) -> &str {
         let (Self::Directory(path) | Self::Counter(path)) = self;
-        path
+        path.as_ref()
     }
 
     fn mode(&self) -> CreateMode {
@@ -84,7 +102,7 @@ impl Nodes {
     }
 
     /// What of this is not known to stand, with all that is above it, the highest first.
-    pub(super) fn missing(&self, wanted: impl IntoIterator<Item = Make>) -> Vec<Make> {
+    pub(super) fn missing<'a>(&self, wanted: impl IntoIterator<Item = Make<&'a str>>) -> Vec<Make> {
         let mut missing = BTreeSet::new();
         self.with(|known| {
             for want in wanted {
@@ -93,18 +111,12 @@ impl Nodes {
                 }
                 let above = keys::above(want.path()).filter(|path| !known.contains(path));
                 missing.extend(above.map(|path| Make::Directory(path.to_owned())));
-                missing.insert(want);
+                missing.insert(want.to_owned());
             }
         });
         let mut missing: Vec<_> = missing.into_iter().collect();
         missing.sort_by_key(|make| make.path().len());
         missing
-    }
-
-    /// The directories above these nodes that are not known to stand.
-    pub(super) fn missing_above<'a>(&self, nodes: impl IntoIterator<Item = &'a str>) -> Vec<Make> {
-        let directories = nodes.into_iter().filter_map(|node| keys::above(node).last());
-        self.missing(directories.map(|path| Make::Directory(path.to_owned())))
     }
 
     pub(super) fn remember(&self, makes: impl IntoIterator<Item = Make>) {
@@ -222,7 +234,7 @@ pub(super) async fn survey(nodes: &Nodes, via: &Via<'_>, makes: Vec<Make>) -> Re
     });
     let names = names.await?;
     nodes.remember(names.iter().take(MANY * 2).map(|name| Make::Counter(keys::below(COUNTERS, name))));
-    Ok(nodes.missing(makes))
+    Ok(nodes.missing(makes.iter().map(Make::borrowed)))
 }
 
 #[cfg(test)]
@@ -232,13 +244,13 @@ mod tests {
     #[test]
     fn what_is_missing_is_made_from_the_top() {
         let nodes = Nodes::default();
-        let missing = nodes.missing_above(["/a/b/=", "/a/b/c/="]);
+        let missing = nodes.missing(["/a/b", "/a/b/c"].map(Make::Directory));
         let paths: Vec<_> = missing.iter().map(Make::path).collect();
         assert_eq!(paths, ["/a", "/a/b", "/a/b/c"]);
         nodes.remember(missing);
-        assert_eq!(nodes.missing_above(["/a/b/c/=", "/top"]), []);
+        assert_eq!(nodes.missing([Make::Directory("/a/b/c")]), []);
         nodes.forget(["/a/b/c"]);
-        assert_eq!(nodes.missing_above(["/a/b/="]).len(), 2);
+        assert_eq!(nodes.missing([Make::Directory("/a/b"), Make::Counter("/a/b/d")]).len(), 3);
     }
 
     #[test]
@@ -249,6 +261,6 @@ mod tests {
             nodes.remember([Make::Directory("needed".to_owned())]);
         }
         assert!(nodes.with(|known| known.young.len() + known.old.len()) <= REMEMBERED);
-        assert_eq!(nodes.missing([Make::Directory("needed".to_owned())]), []);
+        assert_eq!(nodes.missing([Make::Directory("needed")]), []);
     }
 }

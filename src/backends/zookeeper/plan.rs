@@ -1,14 +1,14 @@
 //! A write as the operations of one multi, given what is known of its keys.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use zookeeper_client::{Acls, Client, CreateMode, Error as Zk, MultiWriter};
 
-use super::facts::{Fact, Facts, Seen, counter};
+use super::facts::{Counter, Fact, Facts, Seen};
 use super::nodes::Make;
+use super::subjects::{Subject, Subjects};
 use super::{Nodes, keys};
-use crate::kv::{Check, Key, Put, Txn};
+use crate::kv::{Check, Put, Txn};
 
 /// What is assumed of a node; if it is not so, the multi fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,39 +22,39 @@ pub(super) enum Guess {
 }
 
 /// One operation of a multi.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Op {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Op<'p> {
     /// The node was written so many times; -1: it is there.
-    Check(String, i32),
-    Create(String, Bytes, bool),
-    Set(String, Bytes),
-    Delete(String),
+    Check(&'p str, i32),
+    /// Whether it is bound to the session.
+    Create(&'p str, &'p [u8], bool),
+    Set(&'p str, &'p [u8]),
+    Delete(&'p str),
 }
 
 /// The operations of a write, and what must stand for them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Plan {
-    pub(super) ops: Vec<Op>,
+pub(super) struct Plan<'p> {
+    pub(super) ops: Vec<Op<'p>>,
     /// For each put, which operation does it, and what it overwrites if anything.
     pub(super) puts: Vec<(usize, Option<Fact>)>,
     /// Which operations raise which counters.
-    pub(super) raised: BTreeMap<String, usize>,
+    pub(super) raised: BTreeMap<Counter, usize>,
     pub(super) makes: Vec<Make>,
 }
 
-/// What a client may assume without looking; `None` when it must look.
-pub(super) fn remembered(facts: &Facts, txn: &Txn) -> Option<BTreeMap<Key, Guess>> {
-    let mut guesses = BTreeMap::new();
-    for key in txn.deletes() {
-        guesses.insert(key.clone(), Guess::Something);
-    }
+/// What a client may assume of each key without looking; `None` when it must look.
+pub(super) fn remembered(facts: &Facts, txn: &Txn, subjects: &Subjects<'_>) -> Option<Vec<Guess>> {
+    // That is for those to delete.
+    let mut guesses = vec![Guess::Something; subjects.len()];
     for put in txn.puts() {
-        let known = facts.get(&keys::node(&put.key)).map_or(Guess::Absent, Guess::Stands);
-        guesses.insert(put.key.clone(), known);
+        let at = subjects.number(&put.key)?;
+        guesses[at] = facts.get(&subjects[at].node).map_or(Guess::Absent, Guess::Stands);
     }
     for check in txn.checks() {
-        let known = facts.get(&keys::node(check.key()));
-        let guess = match (check, known) {
+        let at = subjects.number(check.key())?;
+        let known = facts.get(&subjects[at].node);
+        guesses[at] = match (check, known) {
             (Check::Absent(_), None) => Guess::Absent,
             (Check::Version(_, version), Some(fact))
                 if keys::version_parts(*version).is_some_and(|(czxid, _)| czxid == fact.czxid) =>
@@ -68,7 +68,6 @@ pub(super) fn remembered(facts: &Facts, txn: &Txn) -> Option<BTreeMap<Key, Guess
         {
             return None;
         }
-        guesses.insert(check.key().clone(), guess);
     }
     Some(guesses)
 }
@@ -77,73 +76,79 @@ fn is_absent(check: &Check) -> bool {
     matches!(check, Check::Absent(_))
 }
 
-/// What was just seen.
-pub(super) fn seen(seen: &Seen, txn: &Txn) -> BTreeMap<Key, Guess> {
-    let keys = txn.puts().iter().map(|put| &put.key).chain(txn.deletes());
-    let keys = keys.chain(txn.checks().iter().map(Check::key));
-    keys.map(|key| (key.clone(), seen.fact(key).map_or(Guess::Absent, Guess::Stands))).collect()
+/// What was just seen of each key.
+pub(super) fn seen(seen: &Seen, subjects: &Subjects<'_>) -> Vec<Guess> {
+    let fact = |at| seen.fact(subjects, at).map_or(Guess::Absent, Guess::Stands);
+    (0..subjects.len()).map(fact).collect()
 }
 
-impl Plan {
+impl<'p> Plan<'p> {
     /// The operations, if all that is assumed holds together.
-    pub(super) fn of(txn: &Txn, guesses: &BTreeMap<Key, Guess>, nodes: &Nodes) -> Option<Self> {
+    pub(super) fn of(
+        txn: &'p Txn,
+        subjects: &'p Subjects<'_>,
+        guesses: &[Guess],
+        nodes: &Nodes,
+    ) -> Option<Self> {
         let mut plan = Self::default();
-        plan.check_generations(txn, guesses)?;
-        let written: BTreeSet<_> = txn.puts().iter().map(|put| &put.key).chain(txn.deletes()).collect();
+        plan.check_generations(txn, subjects, guesses)?;
         for check in txn.checks() {
-            let node = keys::node(check.key());
+            let subject = subjects.find(check.key())?;
             match check {
-                Check::Absent(key) if written.contains(key) => {}
-                Check::Absent(_) => plan.assert_absent(node),
-                Check::Stands(..) => plan.ops.push(Op::Check(node, -1)),
+                Check::Absent(_) if subject.written => {}
+                Check::Absent(_) => plan.assert_absent(&subject.node),
+                Check::Stands(..) => plan.ops.push(Op::Check(&subject.node, -1)),
                 Check::Version(_, version) => {
                     let (_, written) = keys::version_parts(*version)?;
-                    plan.ops.push(Op::Check(node, written));
+                    plan.ops.push(Op::Check(&subject.node, written));
                 }
             }
         }
         for put in txn.puts() {
-            plan.put(put, *guesses.get(&put.key)?);
+            let at = subjects.number(&put.key)?;
+            plan.put(put, &subjects[at], guesses[at]);
         }
         for key in txn.deletes() {
-            match guesses.get(key)? {
-                Guess::Absent => plan.assert_absent(keys::node(key)),
-                Guess::Stands(_) | Guess::Something => plan.ops.push(Op::Delete(keys::node(key))),
+            let at = subjects.number(key)?;
+            match guesses[at] {
+                Guess::Absent => plan.assert_absent(&subjects[at].node),
+                Guess::Stands(_) | Guess::Something => plan.ops.push(Op::Delete(&subjects[at].node)),
             }
         }
         for (counter, at) in &mut plan.raised {
             *at = plan.ops.len();
-            plan.ops.push(Op::Set(counter.clone(), Bytes::new()));
+            plan.ops.push(Op::Set(counter.path(), &[]));
         }
         plan.makes = plan.needs(nodes);
         Some(plan)
     }
 
     /// That each node which must be a certain one still is.
-    fn check_generations(&mut self, txn: &Txn, guesses: &BTreeMap<Key, Guess>) -> Option<()> {
+    fn check_generations(&mut self, txn: &Txn, subjects: &Subjects<'_>, guesses: &[Guess]) -> Option<()> {
         let certain = txn.checks().iter().map(Check::key).chain(txn.puts().iter().map(|put| &put.key));
         let mut generations = BTreeMap::new();
         for key in certain {
-            if let Guess::Stands(fact) = guesses.get(key)? {
-                let before = generations.insert(counter(&keys::node(key)), fact.generation);
+            let at = subjects.number(key)?;
+            if let Guess::Stands(fact) = guesses[at] {
+                let before = generations.insert(subjects[at].counter, fact.generation);
                 if before.is_some_and(|before| before != fact.generation) {
                     return None;
                 }
             }
         }
-        self.ops.extend(generations.into_iter().map(|(counter, generation)| Op::Check(counter, generation)));
+        self.ops
+            .extend(generations.iter().map(|(counter, generation)| Op::Check(counter.path(), *generation)));
         Some(())
     }
 
     /// The server checks that something stands, but not that nothing does: what can be made was not there.
-    fn assert_absent(&mut self, node: String) {
-        self.ops.push(Op::Create(node.clone(), Bytes::new(), false));
-        self.ops.push(Op::Delete(node));
+    fn assert_absent(&mut self, node: &'p str) {
+        self.ops.extend([Op::Create(node, &[], false), Op::Delete(node)]);
     }
 
     /// Overwriting leaves a node with the session it was bound to. Where that is to change, it is made again.
-    fn put(&mut self, put: &Put, guess: Guess) {
-        let node = keys::node(&put.key);
+    fn put(&mut self, put: &'p Put, subject: &'p Subject<'_>, guess: Guess) {
+        let node = &*subject.node;
         let owner = put.session.as_ref().map_or(Some(0), keys::session_number);
         let stands = match guess {
             Guess::Stands(fact) => Some(fact),
@@ -152,33 +157,28 @@ impl Plan {
         let kept = stands.filter(|fact| Some(fact.owner) == owner);
         if kept.is_some() {
             self.puts.push((self.ops.len(), kept));
-            return self.ops.push(Op::Set(node, put.value.clone()));
+            return self.ops.push(Op::Set(node, &put.value));
         }
         if stands.is_some() {
-            self.ops.push(Op::Delete(node.clone()));
+            self.ops.push(Op::Delete(node));
         }
-        self.raised.insert(counter(&node), 0);
+        self.raised.insert(subject.counter, 0);
         self.puts.push((self.ops.len(), None));
-        self.ops.push(Op::Create(node, put.value.clone(), put.session.is_some()));
+        self.ops.push(Op::Create(node, &put.value, put.session.is_some()));
     }
 
     fn needs(&self, nodes: &Nodes) -> Vec<Make> {
-        let made = self.ops.iter().filter_map(|op| match op {
-            Op::Create(node, ..) => Some(node.as_str()),
+        let directories = self.ops.iter().filter_map(|op| match op {
+            Op::Create(node, ..) => keys::above(node).last().map(Make::Directory),
             _ => None,
         });
-        let counters = self.raised.keys().map(|counter| Make::Counter(counter.clone()));
-        let mut makes = nodes.missing_above(made);
-        makes.extend(nodes.missing(counters));
-        makes.sort_by_key(|make| make.path().len());
-        makes.dedup();
-        makes
+        nodes.missing(directories.chain(self.raised.keys().map(|counter| Make::Counter(counter.path()))))
     }
 
     /// What the operations are about.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
-        self.ops.iter().map(|op| match op {
-            Op::Check(node, _) | Op::Create(node, ..) | Op::Set(node, _) | Op::Delete(node) => node.as_str(),
+    pub(super) fn paths(&self) -> impl Iterator<Item = &'p str> {
+        self.ops.iter().map(|op| match *op {
+            Op::Check(node, _) | Op::Create(node, ..) | Op::Set(node, _) | Op::Delete(node) => node,
         })
     }
 

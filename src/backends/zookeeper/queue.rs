@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use zookeeper_client::{Acls, Client, CreateMode, Error as Zk, MultiWriteError, MultiWriteResult, Stat};
 
 use super::connection::{Kind, barrier};
-use super::facts::{Fact, PLACES};
+use super::facts::{Counter, Fact};
 use super::lease::Live;
 use super::nodes::{How, Make, Missing, Recent, made, make};
 use super::reads::{RESERVED, names_in, unexpected, value_in};
@@ -88,8 +88,8 @@ async fn make_place(
     let stem = keys::place_stem(&live.id, ticket, live.attempt());
     let path = keys::below(&directory, &stem);
     let generation = store.places.get();
-    let counter = generation.is_none().then(|| Make::Counter(PLACES.to_owned()));
-    let needed = store.nodes.missing(counter.into_iter().chain([Make::Directory(directory.clone())]));
+    let counter = generation.is_none().then(|| Make::Counter(Counter::Places.path()));
+    let needed = store.nodes.missing(counter.into_iter().chain([Make::Directory(&*directory)]));
     let mut makes = needed.clone();
     if bold && makes.len() > FEW {
         makes.retain(|make| make.path() == directory);
@@ -107,7 +107,7 @@ async fn make_place(
         async move {
             let making = make(&client, acls, makes, How::OneByOne)?;
             // Asked first: as long as it stays the same, no place was made but by entering.
-            let count = generation.is_none().then(|| client.check_stat(PLACES));
+            let count = generation.is_none().then(|| client.check_stat(Counter::Places.path()));
             let placed = asking.place(&client, acls)?;
             let missing = made(making).await;
             let count = match count {

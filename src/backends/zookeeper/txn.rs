@@ -8,12 +8,13 @@ use zookeeper_client::{Acls, Client, Error as Zk, MultiWriteError, MultiWriteRes
 
 use super::connection::Kind;
 use super::error::classify;
-use super::facts::{Fact, Seen, counter, look};
+use super::facts::{Fact, Seen, look};
 use super::nodes::{How, made, make, survey};
 use super::plan::{self, Plan};
 use super::reads::{Behind, covered};
+use super::subjects::Subjects;
 use super::{BACKEND, Store, Via, keys};
-use crate::kv::{Check, Entry, Error, ErrorKind, Key, Outcome, Rejection, Result, Scope, Txn, Write};
+use crate::kv::{Entry, Error, ErrorKind, Key, Outcome, Rejection, Result, Scope, Txn, Write};
 
 /// How many deletes of a prefix are under way at once.
 const DELETES: usize = 256;
@@ -33,27 +34,30 @@ pub(super) async fn commit(store: &Store, txn: &Txn) -> Result<Write> {
     let live = txn.session().map(|session| store.lives.live(session)).transpose()?;
     let via = live.as_deref().map_or(Via::Shared(&store.ensemble), Via::Session);
     let end = Instant::now() + store.ensemble.settled.times.request;
-    let mut guesses = plan::remembered(&store.facts, txn);
+    let subjects = Subjects::of(txn);
+    let mut guesses = plan::remembered(&store.facts, txn, &subjects);
     loop {
-        let plan = guesses.and_then(|guesses| Plan::of(txn, &guesses, &store.nodes));
+        let plan = guesses.and_then(|guesses| Plan::of(txn, &subjects, &guesses, &store.nodes));
         if let Some(mut plan) = plan {
             match send(store, &via, &mut plan).await? {
-                Sent::Applied(results) => return applied(store, txn, &plan, &results).map(Write::Applied),
-                Sent::Refused(_, Zk::NoNode) if is_one_delete(txn) => {
-                    return applied(store, txn, &plan, &[]).map(Write::Applied);
+                Sent::Applied(results) => {
+                    return applied(store, txn, &subjects, &plan, &results).map(Write::Applied);
                 }
-                Sent::Refused(at, error) => forget(store, txn, &plan, at, error)?,
+                Sent::Refused(_, Zk::NoNode) if is_one_delete(txn) => {
+                    return applied(store, txn, &subjects, &plan, &[]).map(Write::Applied);
+                }
+                Sent::Refused(at, error) => forget(store, &subjects, &plan, at, error)?,
             }
         }
         if Instant::now() >= end {
             let why = "others write there all the time";
             return Err(Error::new(ErrorKind::Unavailable, Outcome::NotApplied, why));
         }
-        let seen = look(store, &via, txn).await?;
-        if let Some(rejection) = rejection(txn, &seen) {
+        let seen = look(store, &via, &subjects).await?;
+        if let Some(rejection) = rejection(txn, &subjects, &seen) {
             return Ok(Write::Rejected(rejection));
         }
-        guesses = Some(plan::seen(&seen, txn));
+        guesses = Some(plan::seen(&seen, &subjects));
     }
 }
 
@@ -63,14 +67,14 @@ fn is_one_delete(txn: &Txn) -> bool {
 }
 
 /// The first check that does not hold.
-fn rejection(txn: &Txn, seen: &Seen) -> Option<Rejection> {
+fn rejection(txn: &Txn, subjects: &Subjects<'_>, seen: &Seen) -> Option<Rejection> {
     txn.checks().iter().find_map(|check| {
-        let found = seen.entry(check.key());
+        let found = subjects.number(check.key()).and_then(|at| seen.entry(subjects, at));
         (!check.holds(found.as_ref())).then(|| Rejection { key: check.key().clone(), found })
     })
 }
 
-async fn send(store: &Store, via: &Via<'_>, plan: &mut Plan) -> Result<Sent> {
+async fn send(store: &Store, via: &Via<'_>, plan: &mut Plan<'_>) -> Result<Sent> {
     plan.makes = survey(&store.nodes, via, std::mem::take(&mut plan.makes)).await?;
     let (plan, acls) = (&*plan, store.ensemble.settled.acls());
     let sent = via.call(Kind::Once, "commit", |client: Arc<Client>| async move {
@@ -88,7 +92,7 @@ async fn send(store: &Store, via: &Via<'_>, plan: &mut Plan) -> Result<Sent> {
 }
 
 /// Sends it all, and says whether it was refused for something that was not made and might be one by one.
-async fn write(client: &Client, acls: Acls<'static>, plan: &Plan, how: How) -> Result<(Sent, bool), Zk> {
+async fn write(client: &Client, acls: Acls<'static>, plan: &Plan<'_>, how: How) -> Result<(Sent, bool), Zk> {
     let mut writer = plan.writer(client, acls)?;
     let making = make(client, acls, &plan.makes, how)?;
     let written = writer.commit();
@@ -111,9 +115,9 @@ async fn write(client: &Client, acls: Acls<'static>, plan: &Plan, how: How) -> R
 }
 
 /// Lets go of what was believed and was not so.
-fn forget(store: &Store, txn: &Txn, plan: &Plan, at: usize, error: Zk) -> Result<()> {
-    for key in txn.puts().iter().map(|put| &put.key).chain(txn.checks().iter().map(Check::key)) {
-        store.facts.forget(&keys::node(key));
+fn forget(store: &Store, subjects: &Subjects<'_>, plan: &Plan<'_>, at: usize, error: Zk) -> Result<()> {
+    for subject in subjects.iter() {
+        store.facts.forget(&subject.node);
     }
     match error {
         Zk::NodeExists | Zk::BadVersion => Ok(()),
@@ -131,33 +135,43 @@ fn forget(store: &Store, txn: &Txn, plan: &Plan, at: usize, error: Zk) -> Result
 }
 
 /// The entries that were put, and what is known of them from now on.
-fn applied(store: &Store, txn: &Txn, plan: &Plan, results: &[MultiWriteResult]) -> Result<Vec<Entry>> {
+fn applied(
+    store: &Store,
+    txn: &Txn,
+    subjects: &Subjects<'_>,
+    plan: &Plan<'_>,
+    results: &[MultiWriteResult],
+) -> Result<Vec<Entry>> {
     let stat = |at: usize| match results.get(at) {
         Some(MultiWriteResult::SetData { stat }) => Ok(*stat),
-        _ => Err(Error::new(ErrorKind::Internal, Outcome::Unknown, "a write was answered by something else")),
+        _ => Err(unexpected()),
     };
     for key in txn.deletes() {
-        store.facts.forget(&keys::node(key));
+        subjects.find(key).into_iter().for_each(|subject| store.facts.forget(&subject.node));
         if let Some((session, ticket)) = keys::place_owner(key.name()) {
             store.lives.left(&session, &ticket);
         }
     }
     let entries = txn.puts().iter().zip(&plan.puts).map(|(put, (at, kept))| {
-        let node = keys::node(&put.key);
+        let subject = subjects.find(&put.key).ok_or_else(unexpected)?;
         let (czxid, written, generation) = if let Some(fact) = kept {
             (fact.czxid, stat(*at)?.version, fact.generation)
         } else {
             // Servers leave out the numbers of what was made (<https://issues.apache.org/jira/browse/ZOOKEEPER-4026>), but
             // its counter was raised by the same transaction.
-            let raised = stat(plan.raised.get(&counter(&node)).copied().unwrap_or(usize::MAX))?;
+            let raised = stat(plan.raised.get(&subject.counter).copied().unwrap_or(usize::MAX))?;
             (raised.mzxid, 0, raised.version)
         };
         let owner = put.session.as_ref().and_then(keys::session_number).unwrap_or_default();
-        store.facts.learn(&node, Fact { czxid, owner, generation });
+        store.facts.learn(&subject.node, Fact { czxid, owner, generation });
         let (version, fence) = (keys::version(czxid, written), keys::fence(czxid));
         Ok(Entry::new(put.key.clone(), put.value.clone(), version, fence, put.session.clone()))
     });
     entries.collect()
+}
+
+fn unexpected() -> Error {
+    Error::new(ErrorKind::Internal, Outcome::Unknown, "a write was answered by something else")
 }
 
 /// Deletes what `prefix` covers, one entry after another: as many are on their way at once as the server may well take.

@@ -68,6 +68,26 @@ async fn registers_updates_in_place_and_deregisters() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_of_many_are_put_before_the_last_are_made() {
+    const MANY: usize = 2_000;
+    let process = Process::on(fresh());
+    let _session = process.register("first").await;
+    let ids: Vec<_> = (0..MANY).map(|nth| format!("{nth:04}")).collect();
+    let mut all = std::pin::pin!(join_all(ids.iter().map(|id| process.register(id))));
+    let mut put = Vec::new();
+    loop {
+        let done = futures_util::poll!(&mut all).is_ready();
+        tokio::task::yield_now().await;
+        put.push(process.store.counts.puts.load(Ordering::Relaxed) - 1);
+        if done {
+            break;
+        }
+    }
+    assert!(put.iter().any(|put| (1..MANY).contains(put)), "{put:?}");
+    assert_eq!(put.last(), Some(&MANY));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_registered_is_refused_and_changes_nothing() {
     let process = Process::on(fresh());
     let refused = |error: crate::kv::Error| assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
