@@ -66,7 +66,8 @@ impl Database {
     pub(super) fn open(path: &Path, go_on: impl FnOnce() -> bool) -> Result<Option<Self>> {
         let path = resolve(path)?;
         let gate_path = beside(&path, "-lock");
-        // A file that is none of ours gets no others beside it. One that is just being made has its gate already.
+        // A file that is none of ours gets no others beside it, and is not touched. One that has its gate is ours, or is just
+        // being made; should it have been replaced, that shows once it is open.
         if !path.metadata().is_ok_and(|metadata| metadata.len() == 0) && !gate_path.exists() {
             schema::probe(&path)?;
         }
@@ -75,7 +76,6 @@ impl Database {
         if !go_on() {
             return Ok(None);
         }
-        schema::probe(&path)?;
         let (connection, identity) = connect(&path)?;
         let bell = Bell::open(beside(&path, "-bell"))?;
         drop(inside);
@@ -199,7 +199,10 @@ fn connect(path: &Path) -> Result<(Connection, (u64, u64))> {
     connection.set_prepared_statement_cache_capacity(64);
     // Otherwise each statement that might use an index of some rows only is compiled anew for each value bound to it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // What is refused is closed as it was found.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     schema::prepare(&mut connection)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     if host::identity(path)? != identity {
         return Err(moved());
     }

@@ -76,11 +76,20 @@ fn has_journal(path: &Path) -> bool {
 }
 
 /// Makes the layout, unless it is there, and forgets what was bound to an earlier boot. Inside the gate, for a file
-/// that was [probed](probe).
+/// that was [probed](probe) or has a gate.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), Fault> {
+    let header = header(connection).map_err(|error| match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => foreign(),
+        _ => error.into(),
+    })?;
+    match header {
+        (0, 0) => {}
+        (APPLICATION, version) => known(version)?,
+        _ => return Err(foreign()),
+    }
     connection.pragma_update(None, "cache_size", -CACHE)?;
     sync(connection, Lasting::Always)?;
-    if header(connection)? == (0, 0) {
+    if header == (0, 0) {
         if connection.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))? > 0 {
             return Err(foreign());
         }
@@ -98,7 +107,7 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), Fault> {
         return Err(Error::new(ErrorKind::Unsupported, Outcome::NotApplied, message).into());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    match header(&transaction)? {
+    match self::header(&transaction)? {
         (APPLICATION, version) => known(version)?,
         _ => return Err(foreign()),
     }

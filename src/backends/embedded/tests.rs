@@ -117,6 +117,26 @@ async fn a_file_that_is_no_store_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_foreign_file_is_told_by_its_header_even_where_a_store_was() {
+    let (directory, path) = file();
+    drop(Embedded::open(&path).await.unwrap());
+    let foreign = |error: &Error| error.to_string().contains("not a quorate store; nothing was changed");
+    for name in ["", "-wal", "-shm"] {
+        let _ =
+            fs::remove_file(directory.path().join(format!("{}{name}", path.file_name().unwrap().display())));
+    }
+    fs::write(&path, [b'x'; 10_000]).unwrap();
+    assert!(foreign(&refused(&path).await));
+    fs::remove_file(&path).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
+    for application in [0, 7] {
+        connection.pragma_update(None, "application_id", application).unwrap();
+        assert!(foreign(&refused(&path).await), "{application}");
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_or_newer_store_is_left_alone() {
     let (directory, path) = file();
     let store = open(&path).await;

@@ -69,7 +69,7 @@ async fn registers_updates_in_place_and_deregisters() {
 
 #[tokio::test(start_paused = true)]
 async fn the_first_of_many_are_put_before_the_last_are_made() {
-    const MANY: usize = 2_000;
+    const MANY: u64 = 2_000;
     let process = Process::on(fresh());
     let _session = process.register("first").await;
     let ids: Vec<_> = (0..MANY).map(|nth| format!("{nth:04}")).collect();

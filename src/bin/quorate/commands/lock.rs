@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use futures_util::future::join;
 use quorate::Client;
 use quorate::kv::{Clock, ErrorKind, Key, Session, SystemClock};
 use quorate::lock::{Claim, Guard, Mutex};
@@ -25,10 +24,10 @@ pub(crate) async fn run(store: &StoreArguments, arguments: LockArguments) -> Res
         ));
     }
     let (name, holding) = (&arguments.name, &arguments.run.holding);
-    // Its process starts while the store is reached and the lock is acquired.
-    let preparing = async { Prepared::new(&arguments.run.command) };
-    let (connection, prepared) = join(Connection::open_to_hold(store, holding), preparing).await;
-    let (connection, prepared) = (connection?, prepared?);
+    // Its process starts while the store is reached and the lock is acquired; and before any thread does, or the system puts it
+    // behind one.
+    let prepared = Prepared::new(&arguments.run.command)?;
+    let connection = Connection::open_to_hold(store, holding).await?;
     let mut signals = Signals::take()?;
     let client = &connection.client;
     let mutex = if arguments.native {
