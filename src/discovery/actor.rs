@@ -61,9 +61,16 @@ impl<S: Coordinator + ?Sized> Actor<S> {
         self.hand_over();
     }
 
-    /// Takes in some of what was left at the desk, and says whether there was anything.
+    /// Puts some of what was left at the desk on the books, and says whether there was anything.
     fn intake(&mut self) -> bool {
-        take_in(&self.desk, &mut self.watches, &mut self.work.books)
+        let records = self.desk.take();
+        let any = !records.is_empty();
+        records.into_iter().for_each(|record| self.work.books.take(record));
+        self.watches.heed(&mut self.work.books);
+        if any {
+            self.watches.stir();
+        }
+        any
     }
 
     /// Does one thing, so that every step knows of all that was left at the desk before it.
@@ -77,10 +84,7 @@ impl<S: Coordinator + ?Sized> Actor<S> {
                 self.work.books.lost();
             }
             Some(core) if self.work.books.is_idle() => self.idle(&core, desk).await,
-            Some(core) => {
-                let Self { work, watches, .. } = self;
-                work.step(&core, |books| take_in(desk, watches, books)).await;
-            }
+            Some(core) => self.step(&core, desk).await,
             None if self.work.books.is_empty() => {
                 tokio::select! {
                     biased;
@@ -89,6 +93,34 @@ impl<S: Coordinator + ?Sized> Actor<S> {
                 }
             }
             None => self.open(desk).await,
+        }
+    }
+
+    /// Does the next thing that is due. Others who come meanwhile are put on the books at once, but not what is on them
+    /// already and may be under way; nor whoever comes after that, so that all are taken in the order they came.
+    async fn step(&mut self, core: &Core, desk: &Desk) {
+        let Self { work, watches, .. } = self;
+        let mut held = Vec::new();
+        let more = |books: &mut Books| {
+            let mut taken = false;
+            for record in desk.take() {
+                if !held.is_empty() || books.knows(&record.key) {
+                    held.push(record);
+                } else {
+                    books.take(record);
+                    taken = true;
+                }
+            }
+            if taken {
+                watches.heed(books);
+                watches.stir();
+            }
+            taken
+        };
+        work.step(core, more).await;
+        if !held.is_empty() {
+            held.into_iter().for_each(|record| work.books.take(record));
+            watches.stir();
         }
     }
 
@@ -151,26 +183,6 @@ impl<S: Coordinator + ?Sized> Actor<S> {
         let rest = work.finish(Arc::clone(&core)).boxed();
         core.adopt(rest);
     }
-}
-
-/// Puts some of what was left at the desk on the books, and has watched what that asks for; says whether there was anything.
-fn take_in<S: Coordinator + ?Sized>(desk: &Desk, watches: &mut Watches<S>, books: &mut Books) -> bool {
-    let records = desk.take();
-    let any = !records.is_empty();
-    for record in records {
-        books.take(record);
-    }
-    for (prefix, wanted) in books.take_stirred() {
-        if wanted {
-            watches.want(prefix);
-        } else {
-            watches.close(&prefix);
-        }
-    }
-    if any {
-        watches.stir();
-    }
-    any
 }
 
 /// Reads and writes as the books say.

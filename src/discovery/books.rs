@@ -127,6 +127,11 @@ impl Books {
         self.tracked.is_empty()
     }
 
+    /// Whether anything is kept of this key.
+    pub(super) fn knows(&self, key: &Key) -> bool {
+        self.tracked.contains_key(key)
+    }
+
     /// Whether there is nothing to do now.
     pub(super) fn is_idle(&self) -> bool {
         self.agenda.is_empty()

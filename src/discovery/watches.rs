@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, SelectAll};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::books::Books;
 use crate::kv::{Coordinator, Event, Instant, Key, Result, Scope, Sessions, observe};
 
 /// How long nothing must have been registered before a watch begins. Most services register all that they have in one go,
@@ -40,8 +41,19 @@ impl<S: Coordinator + ?Sized> Watches<S> {
         }
     }
 
+    /// Has watched what is on the books, and nothing else.
+    pub(super) fn heed(&mut self, books: &mut Books) {
+        for (prefix, wanted) in books.take_stirred() {
+            if wanted {
+                self.want(prefix);
+            } else {
+                self.close(&prefix);
+            }
+        }
+    }
+
     /// Has what stands below `prefix` watched soon, unless it is already.
-    pub(super) fn want(&mut self, prefix: Key) {
+    fn want(&mut self, prefix: Key) {
         if !self.open.contains_key(&prefix) {
             self.wanted.insert(prefix);
         }
@@ -76,7 +88,7 @@ impl<S: Coordinator + ?Sized> Watches<S> {
         self.open.insert(prefix, closed.drop_guard());
     }
 
-    pub(super) fn close(&mut self, prefix: &Key) {
+    fn close(&mut self, prefix: &Key) {
         self.open.remove(prefix);
         self.wanted.remove(prefix);
     }

@@ -88,6 +88,28 @@ async fn the_first_of_many_are_put_before_the_last_are_made() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_gives_up_or_comes_again_while_many_are_put_is_not_mixed_up() {
+    const MANY: usize = 1_000;
+    for turns in 0..40 {
+        let process = Process::on(fresh());
+        let _session = process.register("first").await;
+        let ids: Vec<_> = (0..MANY).map(|nth| format!("{nth:04}")).collect();
+        let mut all = Box::pin(join_all(ids.iter().map(|id| process.register(id))));
+        for _ in 0..turns {
+            let _ = futures_util::poll!(&mut all);
+            tokio::task::yield_now().await;
+        }
+        drop(all);
+        let again = instance("0000").address("10.9.9.9:1");
+        let _again = within(process.registrar.register(again.clone())).await.unwrap();
+        assert_eq!(decoded(&standing(&process.store, "0000").await.unwrap()), again, "{turns}");
+        for id in &ids[1..] {
+            becomes(&process.store, id, |found| found.is_none()).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_registered_is_refused_and_changes_nothing() {
     let process = Process::on(fresh());
     let refused = |error: crate::kv::Error| assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
