@@ -1,7 +1,7 @@
 //! What a registration promises.
 
 use std::future::poll_fn;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use futures_util::FutureExt;
@@ -72,19 +72,23 @@ async fn the_first_of_many_are_put_before_the_last_are_made() {
     const MANY: u64 = 2_000;
     let process = Process::on(fresh());
     let _session = process.register("first").await;
-    let ids: Vec<_> = (0..MANY).map(|nth| format!("{nth:04}")).collect();
-    let mut all = std::pin::pin!(join_all(ids.iter().map(|id| process.register(id))));
-    let mut put = Vec::new();
-    loop {
-        let done = futures_util::poll!(&mut all).is_ready();
-        tokio::task::yield_now().await;
-        put.push(process.store.counts.puts.load(Ordering::Relaxed) - 1);
-        if done {
-            break;
+    let made = AtomicU64::new(0);
+    let all = (0..MANY).map(|nth| {
+        let (process, made) = (&process, &made);
+        async move {
+            made.fetch_add(1, Ordering::Relaxed);
+            process.register(&format!("{nth:04}")).await
         }
+    });
+    let mut all = std::pin::pin!(join_all(all));
+    let put = || process.store.counts.puts.load(Ordering::Relaxed) - 1;
+    while put() == 0 {
+        assert!(futures_util::poll!(&mut all).is_pending());
+        tokio::task::yield_now().await;
     }
-    assert!(put.iter().any(|put| (1..MANY).contains(put)), "{put:?}");
-    assert_eq!(put.last(), Some(&MANY));
+    assert!(made.load(Ordering::Relaxed) < MANY, "all were made before");
+    within(all).await;
+    assert_eq!(put(), MANY);
 }
 
 #[tokio::test(start_paused = true)]
