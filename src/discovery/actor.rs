@@ -65,7 +65,9 @@ impl<S: Coordinator + ?Sized> Actor<S> {
     fn intake(&mut self) -> bool {
         let records = self.desk.take();
         let any = !records.is_empty();
-        records.into_iter().for_each(|record| self.work.books.take(record));
+        for record in records {
+            self.work.books.take(record);
+        }
         self.watches.heed(&mut self.work.books);
         if any {
             self.watches.stir();
@@ -119,7 +121,9 @@ impl<S: Coordinator + ?Sized> Actor<S> {
         };
         work.step(core, more).await;
         if !held.is_empty() {
-            held.into_iter().for_each(|record| work.books.take(record));
+            for record in held {
+                work.books.take(record);
+            }
             watches.stir();
         }
     }
