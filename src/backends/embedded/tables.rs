@@ -356,12 +356,16 @@ fn count(limit: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::config::DbConfig;
+
     use super::super::schema;
     use super::*;
 
     #[test]
     fn a_place_is_found_by_an_index_however_long_the_queue() {
         let connection = Connection::open_in_memory().unwrap();
+        // As the store has it.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).unwrap();
         connection.execute_batch(schema::LAYOUT).unwrap();
         let plan = format!("EXPLAIN QUERY PLAN {AHEAD}");
         let plan: Vec<String> = connection
