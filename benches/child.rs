@@ -4,18 +4,18 @@
 use std::io::{BufRead as _, stdin};
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use quorate::Client;
-use quorate::discovery::Instance;
 use quorate::kv::Key;
 use rustix::time::{ClockId, clock_gettime};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
+
+use crate::metrics::{instance, registered};
 
 /// How long each holder keeps the lock, so that the other waits for it by then.
 const HELD: Duration = Duration::from_millis(3);
 
-/// How many are registered at once where it is about what they weigh, and not about how fast they come: what each needs
-/// while it waits is needed no more once it stands.
+/// How many are registered at once: it is about what they weigh, and what each needs while it waits is needed no more once it
+/// stands.
 const FEW: usize = 256;
 
 /// How long it takes until nothing more comes of their beginning.
@@ -29,8 +29,7 @@ pub(crate) async fn run(arguments: &[String]) {
     let count = count.parse().expect("a number");
     match &**what {
         "hold" => hold(&client, count).await,
-        "register" => register(&client, count, count).await,
-        "weigh" => register(&client, count, FEW).await,
+        "weigh" => weigh(&client, count).await,
         _ => panic!("there is no {what}"),
     }
     client.close().await;
@@ -54,23 +53,18 @@ fn nanoseconds() -> i64 {
     now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
-/// Registers so many, and as many at once as `abreast` says, and prints how long that took and what they weigh. With each
-/// line of input, it then prints what processor time has been used so far.
+/// Registers so many, and prints what they weigh. With each line of input, it then prints what processor time has been used
+/// so far.
 #[expect(clippy::cast_precision_loss, reason = "there are not that many")]
-async fn register(client: &Client, count: usize, abreast: usize) {
-    let instance = |nth: usize| Instance::new("crowd", format!("member-{nth:05}"), "10.0.0.1:8080");
+async fn weigh(client: &Client, count: usize) {
     // The session is opened, and whatever is made once.
     let first = client.register(instance(count)).await.expect("it is registered");
-    let (began, resident) = (Instant::now(), memory());
-    let all = stream::iter(0..count).map(|nth| client.register(instance(nth))).buffered(abreast);
-    let all: Vec<_> = all.try_collect().await.expect("they are registered");
-    let took = began.elapsed().as_secs_f64() * 1e3;
-    if abreast < count {
-        // By then what looks after them has read them all.
-        sleep(SETTLED).await;
-    }
+    let resident = memory();
+    let all = registered(client, count, FEW).await;
+    // By then what looks after them has read them all.
+    sleep(SETTLED).await;
     let each = memory().saturating_sub(resident) as f64 / count as f64;
-    println!("quorate - register-{count} {took} ms\nquorate - memory-{count} {each} KiB");
+    println!("quorate - memory-{count} {each} KiB");
     loop {
         let line = tokio::task::spawn_blocking(|| stdin().lock().lines().next());
         if line.await.expect("it does not panic").is_none() {

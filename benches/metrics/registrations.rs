@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use quorate::Client;
+use quorate::discovery::{Instance, Registration};
+use quorate::kv::Key;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, sleep};
@@ -26,15 +29,15 @@ pub(super) fn metrics() -> Vec<Metric> {
             name: "register-1000",
             unit: "ms",
             bar,
-            rounds: 5,
-            contestants: |arena, _| register(arena, "register-1000", 1000).boxed_local(),
+            rounds: 15,
+            contestants: |arena, _| register(arena, 1000).boxed_local(),
         },
         Metric {
             name: "register-10000",
             unit: "ms",
             bar,
-            rounds: 3,
-            contestants: |arena, _| register(arena, "register-10000", MANY).boxed_local(),
+            rounds: 9,
+            contestants: |arena, _| register(arena, MANY).boxed_local(),
         },
         Metric {
             name: "memory-10000",
@@ -53,9 +56,9 @@ pub(super) fn metrics() -> Vec<Metric> {
     ]
 }
 
-/// By a process of its own, against raw writes in batches.
-async fn register(arena: &Arena, metric: &'static str, count: usize) -> Vec<Contestant> {
-    let ours = Program { command: child(arena, "register", count), metric, unit: "ms", operations: 1 };
+/// Against raw writes in batches.
+async fn register(arena: &Arena, count: usize) -> Vec<Contestant> {
+    let ours = Crowd { url: arena.url.clone(), namespace: arena.namespace(), count, ready: None };
     let floor = Arc::clone(&arena.floor);
     let by_hand = Batches(async move || floor.register("floor-crowd", count).await);
     let mut all = vec![
@@ -72,16 +75,59 @@ async fn register(arena: &Arena, metric: &'static str, count: usize) -> Vec<Cont
     all
 }
 
+/// One of many.
+pub(crate) fn instance(nth: usize) -> Instance {
+    Instance::new("crowd", format!("member-{nth:05}"), "10.0.0.1:8080")
+}
+
+/// Registers so many, and as many at once as `abreast` says.
+pub(crate) async fn registered(client: &Client, count: usize, abreast: usize) -> Vec<Registration> {
+    let all = stream::iter(0..count).map(|nth| client.register(instance(nth))).buffered(abreast);
+    all.try_collect().await.expect("they are registered")
+}
+
+/// Registers so many at once, each time as a new client, which is closed then.
+struct Crowd {
+    url: String,
+    namespace: Key,
+    count: usize,
+    ready: Option<(Client, Registration)>,
+}
+
+impl Work for Crowd {
+    fn prepare(&mut self) -> LocalBoxFuture<'_, ()> {
+        async {
+            let client = Client::builder(&self.url).namespace(self.namespace.clone());
+            let client = client.connect().await.expect("it lets us in");
+            // The session is opened, and whatever is made once.
+            let first = client.register(instance(self.count)).await.expect("it is registered");
+            self.ready = Some((client, first));
+        }
+        .boxed_local()
+    }
+
+    fn slice(&mut self) -> LocalBoxFuture<'_, Slice> {
+        async {
+            let (client, _first) = self.ready.take().expect("it was prepared");
+            let began = Instant::now();
+            let _all = registered(&client, self.count, self.count).await;
+            let took = began.elapsed();
+            client.close().await;
+            Slice { values: vec![took.as_secs_f64() * 1e3], operations: 1 }
+        }
+        .boxed_local()
+    }
+}
+
 fn memory(arena: &Arena) -> Vec<Contestant> {
-    let ours =
-        Program { command: child(arena, "weigh", MANY), metric: "memory-10000", unit: "KiB", operations: 1 };
+    let ours = Program { command: child(arena), metric: "memory-10000", unit: "KiB", operations: 1 };
     vec![Contestant::new(Role::Quorate, "quorate", ours)]
 }
 
-/// This program, registering so many in a namespace of its own.
-fn child(arena: &Arena, what: &'static str, count: usize) -> impl FnMut() -> Command + use<> {
+/// This program, registering that many in a namespace of its own.
+fn child(arena: &Arena) -> impl FnMut() -> Command + use<> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let child = arena.child(what, count);
+    let child = arena.child("weigh", MANY);
     // What the one before has registered may not be gone yet.
     move || child(&format!("crowd{}", NEXT.fetch_add(1, Ordering::Relaxed)))
 }
@@ -102,7 +148,7 @@ impl<R: AsyncFnMut() -> Duration> Work for Batches<R> {
 /// What it costs to keep them, for half a minute: processor time of the client, and requests a second.
 fn keep(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     let seconds = scale.of(30);
-    let ours = Keep { command: Box::new(child(arena, "weigh", MANY)), seconds, running: None };
+    let ours = Keep { command: Box::new(child(arena)), seconds, running: None };
     vec![Contestant::new(Role::Quorate, "quorate", ours)]
 }
 
