@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ pub(crate) const RESERVED: &str = "_quorate";
 /// the *root*, a prefix that holds everything and names no entry. An empty segment, a NUL and the segment
 /// `_quorate` (which is this crate's own) are refused. All else is data: spaces, unicode, `%`, `*`, `..`.
 ///
-/// Keys are ordered by segment: `a`, `a/b`, `a!`, although `!` sorts before `/` as a byte. Cloning is cheap.
+/// Keys are ordered by segment: `a`, `a/b`, `a!`, although `!` sorts before `/` as a byte. Cloning is cheap, and so is taking
+/// the beginning [off](Self::strip): the text is shared.
 ///
 /// ```
 /// use quorate::kv::Key;
@@ -28,8 +30,12 @@ pub(crate) const RESERVED: &str = "_quorate";
 /// assert!(Key::new("a//b").is_err());
 /// # Ok::<(), quorate::kv::Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Key(Arc<str>);
+#[derive(Clone)]
+pub struct Key {
+    /// The key is the end of it; before that may stand what was taken off.
+    text: Arc<str>,
+    start: usize,
+}
 
 impl Key {
     /// Reads a key a user gave. Fails with [`ErrorKind::InvalidInput`](super::ErrorKind::InvalidInput), naming the
@@ -58,13 +64,17 @@ impl Key {
         {
             return Err(Error::invalid(format!("key {text:?} contains an empty segment")));
         }
-        Ok(Self(trimmed.into()))
+        Ok(Self::of(trimmed))
     }
 
     /// The root: the prefix of every key.
     #[must_use]
     pub fn root() -> Self {
-        Self("".into())
+        Self::of("")
+    }
+
+    fn of(text: impl Into<Arc<str>>) -> Self {
+        Self { text: text.into(), start: 0 }
     }
 
     /// A key of quorate's own, below the reserved segment; every part becomes one segment, whatever it contains.
@@ -74,7 +84,7 @@ impl Key {
             text.push('/');
             text.push_str(&escape(part)?);
         }
-        Ok(Self(text.into()))
+        Ok(Self::of(text))
     }
 
     /// This key with one more segment below it.
@@ -91,49 +101,43 @@ impl Key {
             (true, _) => Ok(other.clone()),
             (_, true) => Ok(self.clone()),
             _ => {
-                let mut text = String::with_capacity(self.0.len() + 1 + other.0.len());
-                text.extend([&self.0, "/", &other.0]);
-                Ok(Self(text.into()))
+                let (above, below) = (self.as_str(), other.as_str());
+                let mut text = String::with_capacity(above.len() + 1 + below.len());
+                text.extend([above, "/", below]);
+                Ok(Self::of(text))
             }
         }
     }
 
     /// Whether it is right below `prefix`.
     pub(crate) fn is_child_of(&self, prefix: &Self) -> bool {
-        let below = if prefix.is_root() {
-            Some(&*self.0)
-        } else {
-            self.0.strip_prefix(&*prefix.0).and_then(|rest| rest.strip_prefix('/'))
-        };
-        below.is_some_and(|name| !name.is_empty() && !name.contains('/'))
+        self.below(prefix).is_some_and(|name| !name.is_empty() && !name.contains('/'))
     }
 
     /// What remains of this key below `prefix`, if it is `prefix` or below it.
     #[must_use]
     pub fn strip(&self, prefix: &Self) -> Option<Self> {
+        let rest = match self.below(prefix) {
+            Some(rest) => rest.len(),
+            None => (self == prefix).then_some(0)?,
+        };
+        Some(Self { text: Arc::clone(&self.text), start: self.text.len() - rest })
+    }
+
+    /// The text below `prefix`, if it is strictly below it or both are the root.
+    fn below(&self, prefix: &Self) -> Option<&str> {
         if prefix.is_root() {
-            return Some(self.clone());
+            return Some(self.as_str());
         }
-        let rest = self.0.strip_prefix(&*prefix.0)?;
-        match rest.strip_prefix('/') {
-            Some(below) => Some(Self(below.into())),
-            None => rest.is_empty().then(Self::root),
-        }
+        self.as_str().strip_prefix(prefix.as_str())?.strip_prefix('/')
     }
 
     /// Whether `list`, `watch` and `delete_prefix` of this prefix cover `key`: it is strictly below, and not in a
     /// reserved part that this prefix does not name.
     #[must_use]
     pub fn covers(&self, key: &Self) -> bool {
-        let rest = if self.is_root() {
-            &*key.0
-        } else {
-            match key.0.strip_prefix(&*self.0).and_then(|rest| rest.strip_prefix('/')) {
-                Some(rest) => rest,
-                None => return false,
-            }
-        };
-        !rest.is_empty() && rest.split('/').all(|segment| segment != RESERVED)
+        let below = |rest: &str| !rest.is_empty() && rest.split('/').all(|segment| segment != RESERVED);
+        key.below(self).is_some_and(below)
     }
 
     /// The key above this one; `None` for the root.
@@ -142,31 +146,32 @@ impl Key {
         if self.is_root() {
             return None;
         }
-        Some(self.0.rsplit_once('/').map_or_else(Self::root, |(above, _)| Self(above.into())))
+        Some(self.as_str().rsplit_once('/').map_or_else(Self::root, |(above, _)| Self::of(above)))
     }
 
     /// The segments, first to last; none for the root.
     #[must_use]
     pub fn segments(&self) -> impl DoubleEndedIterator<Item = &str> {
-        self.0.split('/').filter(|segment| !segment.is_empty())
+        self.as_str().split('/').filter(|segment| !segment.is_empty())
     }
 
     /// The last segment; `""` for the root.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.0.rsplit_once('/').map_or(&*self.0, |(_, name)| name)
+        self.as_str().rsplit_once('/').map_or(self.as_str(), |(_, name)| name)
     }
 
     /// The normalised text, without a leading or trailing `/`.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        // It begins where a prefix of it ended.
+        self.text.get(self.start..).unwrap_or_default()
     }
 
     /// Whether this is the root.
     #[must_use]
     pub fn is_root(&self) -> bool {
-        self.0.is_empty()
+        self.as_str().is_empty()
     }
 }
 
@@ -186,10 +191,24 @@ pub(crate) fn unescape(segment: &str) -> String {
     percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
 /// By segment: a shorter key sorts before everything below it, and `a/b` before `a!`.
 impl Ord for Key {
     fn cmp(&self, other: &Self) -> Ordering {
-        let (ours, theirs) = (self.0.as_bytes(), other.0.as_bytes());
+        let (ours, theirs) = (self.as_str().as_bytes(), other.as_str().as_bytes());
         // Keys that are compared often have long beginnings in common.
         let blocks = ours.as_chunks::<8>().0.iter().zip(theirs.as_chunks::<8>().0);
         let common = 8 * blocks.take_while(|(ours, theirs)| ours == theirs).count();
@@ -206,13 +225,13 @@ impl PartialOrd for Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.0)
+        write!(f, "{:?}", self.as_str())
     }
 }
 
@@ -299,6 +318,15 @@ mod tests {
         assert_eq!(key("ns/a/b").strip(&key("ns")), Some(key("a/b")));
         assert_eq!(key("ns").strip(&key("ns")), Some(Key::root()));
         assert_eq!(key("nsa").strip(&key("ns")), None);
+        assert_eq!(key("a").strip(&Key::root()), Some(key("a")));
+        assert_eq!(Key::root().strip(&Key::root()), Some(Key::root()));
+        // What was taken off plays no part any more.
+        let rest = key("ns/a/b").strip(&key("ns")).unwrap();
+        assert_eq!(rest.strip(&key("a")), Some(key("b")));
+        assert_eq!(rest.strip(&key("ns")), None);
+        assert!(key("a").covers(&rest) && !key("ns").covers(&rest) && key("a/b") <= rest);
+        assert_eq!(rest.join(&key("c")).unwrap(), key("a/b/c"));
+        assert!(std::collections::HashSet::from([key("a/b")]).contains(&rest));
         assert_eq!(key("ns").join(&Key::root()).unwrap(), key("ns"));
     }
 }
