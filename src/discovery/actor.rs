@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use tokio::sync::Notify;
 
 use super::books::{Batch, Books};
 use super::pause::Pause;
@@ -106,12 +107,9 @@ impl<S: Coordinator + ?Sized> Actor<S> {
         let more = |books: &mut Books| {
             let mut taken = false;
             for record in desk.take() {
-                if !held.is_empty() || books.knows(&record.key) {
-                    held.push(record);
-                } else {
-                    books.take(record);
-                    taken = true;
-                }
+                let kept_back = if held.is_empty() { books.take_new(record) } else { Err(record) };
+                taken |= kept_back.is_ok();
+                held.extend(kept_back.err());
             }
             if taken {
                 watches.heed(books);
@@ -119,7 +117,7 @@ impl<S: Coordinator + ?Sized> Actor<S> {
             }
             taken
         };
-        work.step(core, more).await;
+        work.step(core, &desk.rung, more).await;
         if !held.is_empty() {
             for record in held {
                 work.books.take(record);
@@ -225,11 +223,12 @@ impl<S: Coordinator + ?Sized> Work<S> {
         self.books.resume();
     }
 
-    /// Does the next thing that is due: looks before it writes. While the store writes, it takes in `more`.
-    async fn step(&mut self, core: &Core, more: impl FnMut(&mut Books) -> bool + Send) {
+    /// Does the next thing that is due: looks before it writes. While the store writes, it takes in `more`, whenever it is rung
+    /// for that.
+    async fn step(&mut self, core: &Core, rung: &Notify, more: impl FnMut(&mut Books) -> bool + Send) {
         let looks = self.books.next_looks();
         if looks.is_empty() {
-            self.commit(core, more).await;
+            self.commit(core, rung, more).await;
         } else {
             self.look(core, looks).await;
         }
@@ -253,7 +252,7 @@ impl<S: Coordinator + ?Sized> Work<S> {
 
     /// Commits what is due, a few commits side by side. They have no key in common: none that is under way is due before
     /// its commit is settled.
-    async fn commit(&mut self, core: &Core, mut more: impl FnMut(&mut Books) -> bool + Send) {
+    async fn commit(&mut self, core: &Core, rung: &Notify, mut more: impl FnMut(&mut Books) -> bool + Send) {
         let mut under_way = FuturesUnordered::new();
         let mut left = COMMITS_AT_ONCE;
         loop {
@@ -267,7 +266,11 @@ impl<S: Coordinator + ?Sized> Work<S> {
             // Once they are sent, and before they are waited for.
             let settled = match under_way.next().now_or_never() {
                 None if more(&mut self.books) => continue,
-                None => under_way.next().await,
+                None => tokio::select! {
+                    biased;
+                    settled = under_way.next() => settled,
+                    () = rung.notified(), if left > 0 && under_way.len() < COMMITS_ABREAST => continue,
+                },
                 settled => settled.flatten(),
             };
             let Some((batch, sent)) = settled else { return };
@@ -302,11 +305,12 @@ impl<S: Coordinator + ?Sized> Work<S> {
 
     /// Works on until nothing is left.
     async fn finish(mut self, core: Arc<Core>) {
+        let silent = Notify::new();
         while !self.books.is_empty() && core.loss().is_none() {
             if self.books.is_idle() {
                 self.pause().await;
             } else {
-                self.step(&core, |_| false).await;
+                self.step(&core, &silent, |_| false).await;
             }
         }
     }

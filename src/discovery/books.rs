@@ -127,11 +127,6 @@ impl Books {
         self.tracked.is_empty()
     }
 
-    /// Whether anything is kept of this key.
-    pub(super) fn knows(&self, key: &Key) -> bool {
-        self.tracked.contains_key(key)
-    }
-
     /// Whether there is nothing to do now.
     pub(super) fn is_idle(&self) -> bool {
         self.agenda.is_empty()
@@ -145,15 +140,12 @@ impl Books {
 
     /// Takes word from a handle.
     pub(super) fn take(&mut self, record: Arc<Record>) {
+        let Err(record) = self.take_new(record) else { return };
         let key = record.key.clone();
-        match self.tracked.entry(key.clone()) {
-            Slot::Occupied(slot) if Arc::ptr_eq(&slot.get().record, &record) => {}
-            _ if record.is_leaving() || record.status() == Status::Deregistered => {
-                record.set_status(Status::Deregistered);
-                return;
-            }
-            Slot::Occupied(mut slot) if slot.get().record.is_leaving() => {
-                let tracked = slot.get_mut();
+        match self.tracked.get_mut(&key) {
+            Some(tracked) if Arc::ptr_eq(&tracked.record, &record) => {}
+            _ if is_over(&record) => return record.set_status(Status::Deregistered),
+            Some(tracked) if tracked.record.is_leaving() => {
                 tracked.record.set_status(Status::Deregistered);
                 tracked.record = record;
                 // What stands is the other's, and still to be removed should this one leave before it is put.
@@ -161,20 +153,29 @@ impl Books {
                 tracked.acknowledged = false;
                 tracked.displaced = false;
             }
-            Slot::Occupied(_) => {
+            _ => {
                 record.fail(&Error::invalid("this registrar has registered it already").on(&key));
-                record.set_status(Status::Deregistered);
-                return;
-            }
-            Slot::Vacant(slot) => {
-                slot.insert(Tracked { standing: None, acknowledged: false, displaced: false, record });
-                self.count(&key);
+                return record.set_status(Status::Deregistered);
             }
         }
         self.agenda.commit.insert(key.clone());
         if self.session.is_none() {
             self.finish_if_leaving(&key); // Whatever stood went with the session.
         }
+    }
+
+    /// The same, if nothing is kept of its key so far; or else gives it back.
+    pub(super) fn take_new(&mut self, record: Arc<Record>) -> Result<(), Arc<Record>> {
+        let key = record.key.clone();
+        let Slot::Vacant(slot) = self.tracked.entry(key.clone()) else { return Err(record) };
+        if is_over(&record) {
+            record.set_status(Status::Deregistered);
+            return Ok(());
+        }
+        slot.insert(Tracked { standing: None, acknowledged: false, displaced: false, record });
+        self.count(&key);
+        self.agenda.commit.insert(key);
+        Ok(())
     }
 
     /// One more of its service is tracked.
@@ -483,6 +484,11 @@ impl Books {
     pub(super) fn resume(&mut self) {
         self.agenda.append(std::mem::take(&mut self.deferred));
     }
+}
+
+/// Whether it came to nothing before it was taken.
+fn is_over(record: &Record) -> bool {
+    record.is_leaving() || record.status() == Status::Deregistered
 }
 
 impl Tracked {

@@ -1,7 +1,10 @@
 //! What a registration and its registrar's task share.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
@@ -193,6 +196,8 @@ impl Record {
 /// Where handles leave what they want for the registrar's task. Neither blocks nor fails, nor needs a runtime.
 pub(super) struct Desk {
     inbox: Mutex<Inbox>,
+    /// How many registrations have begun.
+    begun: AtomicUsize,
     pub(super) rung: Notify,
     /// The last handle is gone.
     pub(super) closing: CancellationToken,
@@ -211,10 +216,27 @@ impl Desk {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             inbox: Mutex::default(),
+            begun: AtomicUsize::new(0),
             rung: Notify::new(),
             closing: CancellationToken::new(),
             ended: CancellationToken::new(),
         })
+    }
+
+    /// Lets others go on when as many registrations have begun as fill a commit, so that of thousands that one task waits for
+    /// the first are sent before the last are made. What polls many futures pauses once two of them wake themselves, as
+    /// `FuturesUnordered` does and what is made of it.
+    pub(super) async fn pause(&self, limits: &Limits) {
+        let commit = limits.max_txn_ops;
+        let mut goes_on = self.begun.fetch_add(1, Ordering::Relaxed) % (commit + 2) < commit;
+        poll_fn(|context| {
+            if std::mem::replace(&mut goes_on, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Leaves word that something about this record changed.

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::task::coop::consume_budget;
-
 use super::actor::Actor;
 use super::record::{Desk, Handle, Record};
 use super::{Instance, Registration};
@@ -61,8 +59,7 @@ impl<S: Coordinator + ?Sized> Registrar<S> {
     ///
     /// Cancel-safe: dropped at any time, it leaves nothing behind.
     pub async fn register(&self, instance: Instance) -> Result<Registration> {
-        // Whoever registers thousands together lets the first of them be sent before the last is made.
-        consume_budget().await;
+        self.handle.desk.pause(&self.handle.limits).await;
         let (key, value) = instance.encode(&self.handle.limits)?;
         self.start()?;
         let registration = Registration::submit(Record::new(key, value), &self.handle);

@@ -52,6 +52,9 @@ impl Key {
 
     /// For backends: reads a key back from a store, where reserved segments stand too.
     pub fn decode(text: &str) -> Result<Self> {
+        if is_normal(text) {
+            return Ok(Self::of(text));
+        }
         let trimmed = text.strip_prefix('/').unwrap_or(text);
         let trimmed = trimmed.strip_suffix('/').unwrap_or(trimmed);
         if trimmed.contains('\0') {
@@ -136,8 +139,7 @@ impl Key {
     /// reserved part that this prefix does not name.
     #[must_use]
     pub fn covers(&self, key: &Self) -> bool {
-        let below = |rest: &str| !rest.is_empty() && rest.split('/').all(|segment| segment != RESERVED);
-        key.below(self).is_some_and(below)
+        key.below(self).is_some_and(|rest| !rest.is_empty() && !names_reserved(rest))
     }
 
     /// The key above this one; `None` for the root.
@@ -173,6 +175,23 @@ impl Key {
     pub fn is_root(&self) -> bool {
         self.as_str().is_empty()
     }
+}
+
+/// Whether a text is a key as it stands, and not the root. Most are, and of long lists each is asked.
+fn is_normal(text: &str) -> bool {
+    let mut begins = true;
+    for byte in text.bytes() {
+        if byte == 0 || begins && byte == b'/' {
+            return false;
+        }
+        begins = byte == b'/';
+    }
+    !begins
+}
+
+/// Whether a segment is the reserved one. Few have any character in common with it that is as rare as the first.
+fn names_reserved(text: &str) -> bool {
+    text.as_bytes().contains(&b'_') && text.split('/').any(|segment| segment == RESERVED)
 }
 
 /// One name as one segment: `/` and `%` are written as `%2F` and `%25`, and the reserved word loses its magic.
@@ -274,6 +293,10 @@ mod tests {
         for text in ["a/b", "/a/b", "a/b/", "/a/b/"] {
             assert_eq!(Key::new(text).unwrap().as_str(), "a/b");
         }
+        assert_eq!(
+            ["a", "/", "a/", "ü/b c"].map(|text| Key::new(text).unwrap().to_string()),
+            ["a", "", "a", "ü/b c"]
+        );
         assert!(Key::new("").unwrap().is_root());
         assert!(Key::new("/").unwrap().is_root());
     }

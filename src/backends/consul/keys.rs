@@ -40,8 +40,7 @@ pub(super) fn encode(key: &Key) -> String {
     let text = key.as_str();
     let mut encoded = String::with_capacity(text.len() + 8);
     for (at, byte) in text.bytes().enumerate() {
-        let next = text.as_bytes().get(at + 1).copied();
-        if is_plain(byte, next) {
+        if is_plain(byte, || text.as_bytes().get(at + 1).copied()) {
             encoded.push(char::from(byte));
         } else {
             // Writing to a string does not fail.
@@ -59,8 +58,8 @@ pub(super) fn encode_below(prefix: &Key) -> String {
 /// A key of the server, if it is one here.
 pub(super) fn decode(raw: &str) -> Option<Key> {
     let bytes = raw.as_bytes();
-    let next = bytes.iter().skip(1).map(|byte| Some(*byte)).chain([None]);
-    if bytes.iter().zip(next).all(|(byte, next)| is_plain(*byte, next)) {
+    let plain = |(at, byte): (usize, &u8)| is_plain(*byte, || bytes.get(at + 1).copied());
+    if bytes.iter().enumerate().all(plain) {
         return Key::decode(raw).ok().filter(|key| !key.is_root() && key.as_str() == raw);
     }
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -80,9 +79,9 @@ pub(super) fn decode(raw: &str) -> Option<Key> {
 }
 
 /// Whether a byte of a key stands for itself before what comes next.
-fn is_plain(byte: u8, next: Option<u8>) -> bool {
+fn is_plain(byte: u8, next: impl Fn() -> Option<u8>) -> bool {
     match byte {
-        b'_' => !next.is_some_and(is_digit),
+        b'_' => !next().is_some_and(is_digit),
         b'/' | b'-' => true,
         _ => byte.is_ascii_alphanumeric(),
     }

@@ -80,6 +80,10 @@ impl Wrapped {
         UnderWay { keys, all: Arc::clone(&self.under_way) }
     }
 
+    pub(super) fn commits_under_way(&self) -> usize {
+        self.under_way.lock().unwrap().len()
+    }
+
     /// Another client of the same data.
     pub(super) fn client(&self) -> Self {
         Self::new(self.memory.client())
