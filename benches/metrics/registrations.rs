@@ -29,14 +29,14 @@ pub(super) fn metrics() -> Vec<Metric> {
             name: "register-1000",
             unit: "ms",
             bar,
-            rounds: 15,
+            rounds: 45,
             contestants: |arena, _| register(arena, 1000).boxed_local(),
         },
         Metric {
             name: "register-10000",
             unit: "ms",
             bar,
-            rounds: 9,
+            rounds: 15,
             contestants: |arena, _| register(arena, MANY).boxed_local(),
         },
         Metric {
