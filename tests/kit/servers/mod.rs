@@ -29,8 +29,9 @@ pub(crate) use options::{Options, Release, is_full};
 pub(crate) use site::{Server, Site};
 pub(crate) use waiting::{Waiting, until};
 
-/// How long anything that a server does may take before the test fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything that a server does may take before the test fails. An election syncs each vote, for which a disk that is
+/// busy with what was just built takes its time.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where programs that came with `scripts/servers install` lie.
 pub(crate) fn unpacked(directory: &str) -> PathBuf {
