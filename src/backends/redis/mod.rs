@@ -69,9 +69,12 @@ const BACKEND: &str = "redis";
 /// # How it talks
 ///
 /// Requests share one connection, and each has a deadline; all watches share another, on which the server tells
-/// what the scripts publish; when that breaks, it is resumed from a stream that they write. Nothing is polled, listed by `KEYS` or `SCAN`, or set by
-/// `CONFIG`, and keyspace events are not needed. A connection lives on the runtime of whoever asks, so sessions with [a
-/// thread of their own](crate::kv::SessionOptions::own_thread) have their own connection.
+/// what the scripts publish; when that breaks, it is resumed from a stream that they write. Nothing is polled, listed by
+/// `KEYS` or `SCAN`, or set by `CONFIG`, and keyspace events are not needed. A connection lives on the runtime of whoever
+/// asks, so sessions with [a thread of their own](crate::kv::SessionOptions::own_thread) have their own connection.
+///
+/// Each client that watches anything is told of every change of the store, whatever it watches: a message for each such
+/// client ([what that takes](crate::docs::performance)). Share a client within a process.
 ///
 /// There are no `native` queues: what other clients call a lock has neither order nor fence.
 ///
