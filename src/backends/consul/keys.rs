@@ -40,7 +40,7 @@ pub(super) fn encode(key: &Key) -> String {
     let text = key.as_str();
     let mut encoded = String::with_capacity(text.len() + 8);
     for (at, byte) in text.bytes().enumerate() {
-        if is_plain(byte, || text.as_bytes().get(at + 1).copied()) {
+        if is_plain(&text.as_bytes()[at..]) {
             encoded.push(char::from(byte));
         } else {
             // Writing to a string does not fail.
@@ -58,8 +58,7 @@ pub(super) fn encode_below(prefix: &Key) -> String {
 /// A key of the server, if it is one here.
 pub(super) fn decode(raw: &str) -> Option<Key> {
     let bytes = raw.as_bytes();
-    let plain = |(at, byte): (usize, &u8)| is_plain(*byte, || bytes.get(at + 1).copied());
-    if bytes.iter().enumerate().all(plain) {
+    if (0..bytes.len()).all(|at| is_plain(&bytes[at..])) {
         return Key::decode(raw).ok().filter(|key| !key.is_root() && key.as_str() == raw);
     }
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -78,12 +77,12 @@ pub(super) fn decode(raw: &str) -> Option<Key> {
     (!key.is_root() && encode(&key) == raw).then_some(key)
 }
 
-/// Whether a byte of a key stands for itself before what comes next.
-fn is_plain(byte: u8, next: impl Fn() -> Option<u8>) -> bool {
-    match byte {
-        b'_' => !next().is_some_and(is_digit),
-        b'/' | b'-' => true,
-        _ => byte.is_ascii_alphanumeric(),
+/// Whether the first byte of what is left of a key stands for itself.
+fn is_plain(rest: &[u8]) -> bool {
+    match rest {
+        [b'_', next, ..] => !is_digit(*next),
+        [b'_' | b'/' | b'-', ..] | [] => true,
+        [byte, ..] => byte.is_ascii_alphanumeric(),
     }
 }
 

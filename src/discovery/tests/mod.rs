@@ -1,5 +1,6 @@
 //! Registrations and live views over the memory store, in paused time.
 
+mod many;
 mod members;
 mod registration;
 mod store;
@@ -10,7 +11,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 
 use super::{Instance, Members, Registrar, Registration, Snapshot, Status, watches};
-use crate::kv::{Consistency, Entry, Key, SessionOptions, Sessions, Store};
+use crate::backends::Memory;
+use crate::kv::{Consistency, Entry, Key, Scope, SessionOptions, Sessions, Store, WatchStore};
 use store::Wrapped;
 
 /// Far more than anything here takes; in paused time it costs nothing.
@@ -27,6 +29,25 @@ fn key(id: &str) -> Key {
 
 fn sessions(store: &Arc<Wrapped>) -> Sessions {
     Sessions::new(store, SessionOptions::new(TTL)).unwrap()
+}
+
+fn fresh() -> Wrapped {
+    Wrapped::new(Memory::new())
+}
+
+fn decoded(entry: &Entry) -> Instance {
+    serde_json::from_slice(&entry.value).unwrap()
+}
+
+/// Waits until the entry of this id satisfies `wanted`.
+async fn becomes(store: &Wrapped, id: &str, mut wanted: impl FnMut(Option<&Entry>) -> bool + Send) {
+    let mut events = store.memory.client().watch(Scope::Key(key(id)));
+    within(async {
+        while !wanted(standing(store, id).await.as_ref()) {
+            events.next().await.unwrap().unwrap();
+        }
+    })
+    .await;
 }
 
 /// A process: its client of the store, its session, its registrar.
