@@ -24,8 +24,8 @@ use self::scripts::{AHEAD, COMMIT, ENTER, GRANT, LEAVE, LIST, PUT, Script};
 /// What all of the store's keys lie beside. What stands there is below names of our own.
 const META: &str = "{quorate}:meta";
 
-/// Where the scripts publish what they write.
-const CHANNEL: &str = "{quorate}:w";
+/// Where the scripts publish what they write to a key.
+const CHANNEL: &str = "{quorate}:w:";
 
 /// Stands for the number of its own that each client gives to each of its writes.
 const STAMP: &str = "9876543210987654321";
@@ -185,13 +185,8 @@ impl Operations for Alike {
     /// What is published says what stands there now.
     async fn watch_alike(&self, key: &str) -> Option<Changes> {
         let mut events = self.client.get_async_pubsub().await.expect("it serves");
-        events.subscribe(CHANNEL).await.expect("it is watched");
-        let key = format!("\0{key}\0");
-        let ours = move |text: &[u8]| text.windows(key.len()).any(|part| part == key.as_bytes());
-        let told = events
-            .into_on_message()
-            .filter_map(move |event| std::future::ready(ours(event.get_payload_bytes()).then_some(())));
-        Some(told.boxed())
+        events.subscribe(format!("{CHANNEL}{key}")).await.expect("it is watched");
+        Some(events.into_on_message().map(|_| ()).boxed())
     }
 
     /// The names, of which there are too many for a script to read what stands there too; and then that.

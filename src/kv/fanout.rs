@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::{Error, ErrorKind, Event, Key, Scope};
+use super::{Entry, Error, ErrorKind, Event, Key, Scope, Version};
 
 /// How many changes wait for a slow watcher before it is given a fresh snapshot instead.
 const MAILBOX: usize = 1024;
@@ -26,9 +26,21 @@ struct Mailbox {
 
 #[derive(Default)]
 struct Waiting {
-    changes: VecDeque<(u64, Event)>,
+    told: VecDeque<(u64, Told)>,
     failed: Option<Error>,
     resync: bool,
+    /// Whether it is told of changes by now.
+    begun: bool,
+    /// Whether it was told why it is not.
+    excused: bool,
+}
+
+/// What is told of a revision.
+#[derive(Clone)]
+enum Told {
+    Change(Event),
+    /// This stood there, which is no change.
+    Stands(Option<Version>),
 }
 
 /// What a watcher is told.
@@ -61,10 +73,32 @@ impl Fanout {
 
     /// Listens to `scope`; the first signal is a [`Signal::Resync`].
     pub fn subscribe(self: &Arc<Self>, scope: Scope) -> Subscription {
+        let subscription = self.subscribe_later(scope);
+        subscription.mailbox.begin();
+        subscription
+    }
+
+    /// Listens to `scope` once changes of it are heard, as [`begin`](Self::begin) says. Until then it is told what fails, and
+    /// nothing else.
+    pub fn subscribe_later(self: &Arc<Self>, scope: Scope) -> Subscription {
         let mailbox = Arc::new(Mailbox::default());
-        lock(&mailbox.inner).resync = true;
         lock(&self.boxes).entry(scope.clone()).or_default().push(Arc::clone(&mailbox));
-        Subscription { fanout: Arc::clone(self), scope, mailbox, since: 0 }
+        Subscription { fanout: Arc::clone(self), scope, mailbox, since: 0, stands: None }
+    }
+
+    /// Changes of `scope` are heard from now on: those who waited for that are told to take their first snapshot.
+    pub fn begin(&self, scope: &Scope) {
+        for mailbox in lock(&self.boxes).get(scope).into_iter().flatten() {
+            mailbox.begin();
+        }
+    }
+
+    /// Tells those who watch just `key` that this version stood there at that revision, or nothing, which is no change. Whoever
+    /// was told otherwise missed something, and is told to take a fresh snapshot.
+    pub fn confirm(&self, revision: u64, key: &Key, stands: Option<Version>) {
+        for mailbox in lock(&self.boxes).get(&Scope::Key(key.clone())).into_iter().flatten() {
+            mailbox.push(revision, Told::Stands(stands));
+        }
     }
 
     /// Tells of an entry that was put or deleted by the change of this revision.
@@ -80,7 +114,7 @@ impl Fanout {
         }
         for scope in scopes(key) {
             for mailbox in boxes.get(&scope).into_iter().flatten() {
-                mailbox.push(revision, event);
+                mailbox.push(revision, Told::Change(event.clone()));
             }
         }
     }
@@ -88,8 +122,8 @@ impl Fanout {
     /// Tells everybody to take a fresh snapshot.
     pub fn resync(&self) {
         self.each(|waiting| {
-            waiting.changes.clear();
-            waiting.resync = true;
+            waiting.told.clear();
+            (waiting.begun, waiting.resync) = (true, true);
         });
     }
 
@@ -99,14 +133,33 @@ impl Fanout {
             // That the store lost data must be heard, whatever went wrong after it.
             let untold = waiting.failed.take().filter(|untold| untold.kind() == ErrorKind::FenceRegression);
             waiting.failed = Some(untold.unwrap_or_else(|| error.clone()));
-            waiting.changes.clear();
-            waiting.resync = true;
+            waiting.told.clear();
+            (waiting.resync, waiting.excused) = (waiting.begun, true);
+        });
+    }
+
+    /// Tells those who wait to begin what keeps them from it, unless they were told before.
+    pub fn excuse(&self, error: &Error) {
+        self.each(|waiting| {
+            if !waiting.begun && !std::mem::replace(&mut waiting.excused, true) {
+                waiting.failed = Some(error.clone());
+            }
         });
     }
 
     /// Whether nobody listens.
     pub fn is_idle(&self) -> bool {
         lock(&self.boxes).is_empty()
+    }
+
+    /// Whether somebody listens to just this.
+    pub fn has(&self, scope: &Scope) -> bool {
+        lock(&self.boxes).contains_key(scope)
+    }
+
+    /// All that somebody listens to, in order.
+    pub fn scopes(&self) -> Vec<Scope> {
+        lock(&self.boxes).keys().cloned().collect()
     }
 
     fn each(&self, change: impl Fn(&mut Waiting)) {
@@ -129,16 +182,59 @@ fn scopes(key: &Key) -> impl Iterator<Item = Scope> {
 }
 
 impl Mailbox {
-    fn push(&self, revision: u64, event: &Event) {
+    fn begin(&self) {
         let mut waiting = lock(&self.inner);
-        if waiting.changes.len() >= MAILBOX {
-            waiting.changes.clear();
+        if !std::mem::replace(&mut waiting.begun, true) {
+            waiting.resync = true;
+            self.notify.notify_one();
+        }
+    }
+
+    fn push(&self, revision: u64, told: Told) {
+        let mut waiting = lock(&self.inner);
+        if !waiting.begun {
+            return;
+        }
+        if matches!((waiting.told.back(), &told), (Some((_, Told::Stands(_))), Told::Stands(_))) {
+            waiting.told.pop_back();
+        }
+        if waiting.told.len() >= MAILBOX {
+            waiting.told.clear();
             waiting.resync = true;
         } else {
-            waiting.changes.push_back((revision, event.clone()));
+            waiting.told.push_back((revision, told));
         }
         drop(waiting);
         self.notify.notify_one();
+    }
+}
+
+impl Waiting {
+    /// The next signal to a watcher that knows all up to a revision, and of this version.
+    fn take(&mut self, since: u64, known: &mut Option<Version>) -> Option<Signal> {
+        if let Some(error) = self.failed.take() {
+            return Some(Signal::Failed(ErrorSignal(error)));
+        }
+        if std::mem::take(&mut self.resync) {
+            self.told.clear();
+            return Some(Signal::Resync);
+        }
+        while let Some((revision, told)) = self.told.pop_front() {
+            match told {
+                // At the same revision nothing else can stand there, unless somebody removed it behind the store's back.
+                Told::Stands(stands) if stands == *known || revision < since => {}
+                Told::Stands(_) => return Some(Signal::Resync),
+                Told::Change(_) if revision <= since => {}
+                Told::Change(event) => {
+                    *known = match &event {
+                        Event::Put(entry) => Some(entry.version),
+                        _ => None,
+                    };
+                    return Some(Signal::Change(event));
+                }
+            }
+        }
+        None
     }
 }
 
@@ -148,6 +244,8 @@ pub struct Subscription {
     scope: Scope,
     mailbox: Arc<Mailbox>,
     since: u64,
+    /// The version that it knows of, if it listens to just one key.
+    stands: Option<Version>,
 }
 
 impl Subscription {
@@ -162,32 +260,21 @@ impl Subscription {
         self.since = revision;
     }
 
+    /// As [`taken`](Self::taken), and says what it held, which [`Fanout::confirm`] is compared with.
+    pub fn taken_with(&mut self, revision: u64, entries: &[Entry]) {
+        self.taken(revision);
+        self.stands = entries.first().map(|entry| entry.version);
+    }
+
     /// The next signal. Cancel-safe: a signal is lost only with the whole subscription.
     pub async fn next(&mut self) -> Signal {
         loop {
             let notified = self.mailbox.notify.notified();
-            if let Some(signal) = self.take() {
+            if let Some(signal) = lock(&self.mailbox.inner).take(self.since, &mut self.stands) {
                 return signal;
             }
             notified.await;
         }
-    }
-
-    fn take(&self) -> Option<Signal> {
-        let mut waiting = lock(&self.mailbox.inner);
-        if let Some(error) = waiting.failed.take() {
-            return Some(Signal::Failed(ErrorSignal(error)));
-        }
-        if std::mem::take(&mut waiting.resync) {
-            waiting.changes.clear();
-            return Some(Signal::Resync);
-        }
-        while let Some((revision, event)) = waiting.changes.pop_front() {
-            if revision > self.since {
-                return Some(Signal::Change(event));
-            }
-        }
-        None
     }
 }
 
@@ -224,8 +311,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
-    use crate::kv::Outcome;
+    use crate::kv::{Fence, Outcome};
 
     fn delete(key: &str) -> Event {
         Event::Delete(Key::decode(key).unwrap())
@@ -261,6 +350,71 @@ mod tests {
             assert!(matches!(watcher.next().await, Signal::Failed(error) if error.0.kind() == told));
             assert_eq!(watcher.next().await, Signal::Resync);
         }
+    }
+
+    #[tokio::test]
+    async fn who_begins_later_is_told_nothing_before_but_what_fails() {
+        let (fanout, scope) = (Fanout::new(), Scope::Key(Key::new("a").unwrap()));
+        let mut watcher = fanout.subscribe_later(scope.clone());
+        fanout.publish(1, &delete("a"));
+        assert!(watcher.next().now_or_never().is_none());
+        fanout.fail(&Error::new(ErrorKind::Unavailable, Outcome::NotApplied, "as a test"));
+        assert!(matches!(watcher.next().await, Signal::Failed(_)));
+        let mut late = fanout.subscribe_later(scope.clone());
+        for _ in 0..2 {
+            fanout.excuse(&Error::new(ErrorKind::Unavailable, Outcome::NotApplied, "as a test"));
+        }
+        assert!(matches!(late.next().await, Signal::Failed(_)));
+        for watcher in [&mut watcher, &mut late] {
+            assert!(watcher.next().now_or_never().is_none());
+        }
+        // Twice is once.
+        for _ in 0..2 {
+            fanout.begin(&scope);
+        }
+        assert_eq!(watcher.next().await, Signal::Resync);
+        fanout.publish(2, &delete("a"));
+        assert_eq!(watcher.next().await, Signal::Change(delete("a")));
+        assert!(watcher.next().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn who_missed_something_takes_a_fresh_snapshot() {
+        let (fanout, key) = (Fanout::new(), Key::new("a").unwrap());
+        let entry = |version: u128| {
+            let (fence, version) = (Fence::new(3), Version::new(version));
+            Entry { key: key.clone(), value: "".into(), version, fence, session: None }
+        };
+        let mut watcher = fanout.subscribe(Scope::Key(key.clone()));
+        assert_eq!(watcher.next().await, Signal::Resync);
+        watcher.taken_with(4, &[entry(3)]);
+        let mut revision = 4;
+        let mut stands = |version: Option<u128>| {
+            revision += 1;
+            fanout.confirm(revision, &key, version.map(Version::new));
+        };
+        // What was so before the snapshot says nothing.
+        fanout.confirm(3, &key, None);
+        stands(Some(3));
+        assert!(watcher.next().now_or_never().is_none());
+        fanout.publish(5, &Event::Put(entry(5)));
+        assert!(matches!(watcher.next().await, Signal::Change(_)));
+        stands(Some(5));
+        assert!(watcher.next().now_or_never().is_none());
+        stands(Some(6));
+        assert_eq!(watcher.next().await, Signal::Resync);
+        watcher.taken_with(20, &[]);
+        for stands in [None, Some(Version::new(21))] {
+            fanout.confirm(21, &key, stands);
+            let signal = watcher.next().now_or_never();
+            assert_eq!(signal, stands.map(|_| Signal::Resync));
+        }
+        // However long nobody asks.
+        watcher.taken_with(21, &[entry(21)]);
+        for revision in 22..22 + 2 * MAILBOX as u64 {
+            fanout.confirm(revision, &key, Some(Version::new(21)));
+        }
+        assert!(watcher.next().now_or_never().is_none());
     }
 
     #[tokio::test]

@@ -20,6 +20,8 @@ pub(super) struct Channel {
 pub(super) enum Said {
     /// This was published.
     Published(Vec<u8>),
+    /// From here on it tells what is published as the first of the names that it was asked for and has not confirmed yet.
+    Subscribed,
     /// It answers a ping; all that was published before that was said.
     Pong,
 }
@@ -33,6 +35,11 @@ impl Channel {
         Ok(channel)
     }
 
+    /// Has it tell what is published as each of these, too; it confirms each.
+    pub(super) async fn subscribe(&mut self, names: &[String]) -> io::Result<()> {
+        self.send(redis::cmd("SUBSCRIBE").arg(names)).await
+    }
+
     pub(super) async fn ping(&mut self) -> io::Result<()> {
         self.send(&redis::cmd("PING")).await
     }
@@ -44,6 +51,7 @@ impl Channel {
             (Some(Value::BulkString(what)), Some(Value::BulkString(kind))) if kind == b"message" => {
                 Ok(Said::Published(what))
             }
+            (_, Some(Value::BulkString(kind))) if kind == b"subscribe" => Ok(Said::Subscribed),
             (_, Some(Value::BulkString(kind))) if kind == b"pong" => Ok(Said::Pong),
             _ => Err(odd()),
         }
@@ -93,12 +101,15 @@ mod tests {
     #[tokio::test]
     async fn tells_what_is_published_and_that_it_is_there() {
         let said = "*3\r\n$7\r\nmessage\r\n$1\r\nw\r\n$3\r\na\r\n\r\n*2\r\n$4\r\npong\r\n$0\r\n\r\n";
-        let (channel, mut theirs) = told(&format!("{BEGIN}{said}")).await;
+        let (channel, mut theirs) = told(&format!("{BEGIN}{BEGIN}{said}")).await;
         let mut channel = channel.unwrap();
+        assert_eq!(channel.next().await.unwrap(), Said::Subscribed);
         assert_eq!(channel.next().await.unwrap(), Said::Published(b"a\r\n".to_vec()));
         assert_eq!(channel.next().await.unwrap(), Said::Pong);
         channel.ping().await.unwrap();
-        let expected = b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nw\r\n*1\r\n$4\r\nPING\r\n";
+        channel.subscribe(&["a".to_owned(), "b".to_owned()]).await.unwrap();
+        let expected = b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nw\r\n*1\r\n$4\r\nPING\r\n\
+            *3\r\n$9\r\nSUBSCRIBE\r\n$1\r\na\r\n$1\r\nb\r\n";
         let mut sent = vec![0; expected.len()];
         theirs.read_exact(&mut sent).await.unwrap();
         assert_eq!(sent, expected);

@@ -100,6 +100,19 @@ pub(super) fn key(value: Value) -> Result<Key, Fault> {
     Key::decode(&text(value)?).map_err(|_| odd("no key"))
 }
 
+/// Reads the version of each of some keys; nothing stands where it is empty.
+pub(super) fn versions(value: Value) -> Result<Vec<Option<Version>>, Fault> {
+    let version = |value| {
+        let raw = text(value)?;
+        if raw.is_empty() {
+            return Ok(None);
+        }
+        let raw = raw.parse::<u64>().map_err(|_| odd("no version"))?;
+        Ok(Some(Version::new(raw.into())))
+    };
+    array(value)?.into_iter().map(version).collect()
+}
+
 /// Reads what is stored at a key: `SESSION VERSION FENCE`, a line break, and the value.
 pub(super) fn entry(key: Key, stored: Vec<u8>) -> Result<Entry, Fault> {
     let head = stored.iter().take(HEAD).position(|byte| *byte == b'\n').ok_or_else(|| odd("no entry"))?;
@@ -132,6 +145,16 @@ mod tests {
         let late = [&b"- 9 8"[..], &[b' '; HEAD], b"\n"].concat();
         for bad in [&b""[..], b"- 9 8", b"- 9\n", b"- 9 x\n", b"\xff 9 8\n", &late] {
             assert!(read(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn reads_versions() {
+        let value = |text: &str| Value::BulkString(text.into());
+        let read = versions(Value::Array(vec![value("9"), value("")])).unwrap();
+        assert_eq!(read, [Some(Version::new(9)), None]);
+        for bad in [value("9"), Value::Array(vec![value("x")]), Value::Array(vec![Value::Nil])] {
+            assert!(versions(bad).is_err());
         }
     }
 

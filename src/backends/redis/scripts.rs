@@ -62,8 +62,8 @@ scripts! {
     LEAVE = "life" "lives" "marks" "tell" "leave";
     /// Sees whether what this client saw stands there still.
     VERIFY = "verify" "life" "ok";
-    /// Buries the dead, and says when to look again.
-    TICK = "life" "lives" "tell" "write" "bury" "tick";
+    /// Buries the dead, says when to look again, and what stands at some keys.
+    TICK = "life" "lives" "marks" "tell" "write" "bury" "tick";
 }
 
 /// Tries what the others do, on a key of its own.

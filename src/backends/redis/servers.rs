@@ -270,16 +270,15 @@ impl Servers {
         Ok((state.generation, opening))
     }
 
-    /// A connection of its own for what the scripts publish, and where it leads.
-    pub(super) async fn listen(&self) -> Result<(Channel, String), Fault> {
+    /// A connection of its own for what the scripts publish as `name`, and where it leads.
+    pub(super) async fn listen(&self, name: &str) -> Result<(Channel, String), Fault> {
         let dialled = dial(&self.finder, &self.history).await;
         if let Err(Fault { cure: cure @ Cure::Moved(_), .. }) = &dialled {
             self.finder.give_up(cure);
         }
         let connection = dialled?;
         let address = connection.address.clone();
-        let stream = self.history.stream();
-        let opening = timeout(self.times.attempt, connection.listen(&stream));
+        let opening = timeout(self.times.attempt, connection.listen(name));
         let channel = opening.await.unwrap_or_else(|_| Err(Fault::silent(&address, true)))?;
         Ok((channel, address))
     }

@@ -40,8 +40,7 @@ impl Watching {
     /// The next event. Dropped at its await, it is dropped with the whole stream.
     pub(super) async fn step(mut self) -> Option<(Result<Event>, Self)> {
         let scope = &self.scope;
-        let subscription =
-            self.subscription.get_or_insert_with(|| self.hub.fanout().subscribe(scope.clone()));
+        let subscription = self.subscription.get_or_insert_with(|| self.hub.subscribe(scope));
         let signal = match self.next {
             Next::Hear => match self.hub.wake() {
                 Ok(()) => subscription.next().await,
@@ -79,7 +78,7 @@ impl Watching {
         }
         let (revision, entries) = read::covered(&self.servers, &self.scope).await?;
         if let Some(subscription) = &mut self.subscription {
-            subscription.taken(revision);
+            subscription.taken_with(revision, &entries);
         }
         Ok(Event::Snapshot(entries))
     }

@@ -5,6 +5,7 @@ mod connecting;
 mod counts;
 mod failover;
 mod faults;
+mod keys;
 mod lists;
 mod operators;
 mod sentinels;
@@ -39,6 +40,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             connecting::trials(version),
             counts::trials(version),
             faults::trials(version),
+            keys::trials(version),
             lists::trials(version),
             operators::trials(version),
             sentinels::trials(version),

@@ -28,7 +28,7 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
     ]
 }
 
-type Watch = BoxStream<'static, Result<Event>>;
+pub(super) type Watch = BoxStream<'static, Result<Event>>;
 
 /// A watch of `p` through a proxy that has told its first snapshot and is on the stream.
 async fn watching(redis: &Redis) -> (Proxy, Arc<dyn Coordinator>, Watch) {
@@ -40,12 +40,12 @@ async fn watching(redis: &Redis) -> (Proxy, Arc<dyn Coordinator>, Watch) {
     (proxy, store, watch)
 }
 
-async fn told(watch: &mut Watch) -> Result<Event> {
+pub(super) async fn told(watch: &mut Watch) -> Result<Event> {
     soon("the watch tells", watch.next()).await.expect("it goes on")
 }
 
 /// The next event but errors.
-async fn event(watch: &mut Watch) -> Event {
+pub(super) async fn event(watch: &mut Watch) -> Event {
     loop {
         if let Ok(event) = told(watch).await {
             return event;
@@ -80,22 +80,26 @@ async fn trimmed(version: Version) {
     assert_eq!(entries.len(), 3);
 }
 
-/// As if the server had lost what it published: it stands, and in the stream or not even there.
-async fn unheard(version: Version) {
+/// Puts `p/NAME` as if the server had lost what it published: it stands, and in the stream or not even there.
+pub(super) async fn silent_put(redis: &Redis, name: &str, streamed: bool) {
     const WRITE: &str = "local rev, life = string.match(redis.call('GET', '{quorate}:meta'), '^(%d+)(.*)$')
         rev = string.format('%.0f', rev + 1)
         local stamp, entry = string.match(life, '^-(%d+)'), '- ' .. rev .. ' ' .. rev .. '\\n1'
         redis.call('MSET', '{quorate}:meta', rev .. life, '{quorate}:e:p/' .. ARGV[1], entry)
         redis.call('ZADD', '{quorate}:i', 0, 'p\\0' .. ARGV[1])
-        if ARGV[2] == 'told' then
+        if ARGV[2] == 'true' then
             redis.call('XADD', '{quorate}:w', rev .. '-' .. stamp, 'p/' .. ARGV[1], entry)
         end";
+    redis.cli(&["EVAL", WRITE, "0", name, &streamed.to_string()]).await.expect("it is written");
+}
+
+async fn unheard(version: Version) {
     let redis = start(version).await;
     let (_proxy, store, mut watch) = watching(&redis).await;
-    redis.cli(&["EVAL", WRITE, "0", "streamed", "told"]).await.expect("it is written");
+    silent_put(&redis, "streamed", true).await;
     let event = told(&mut watch).await.expect("nothing is broken");
     assert!(matches!(&event, Event::Put(entry) if entry.key == key("p/streamed")), "{event:?}");
-    redis.cli(&["EVAL", WRITE, "0", "silent", "untold"]).await.expect("it is written");
+    silent_put(&redis, "silent", false).await;
     let event = told(&mut watch).await.expect("nothing is broken");
     assert!(matches!(&event, Event::Snapshot(entries) if entries.len() == 3), "{event:?}");
     store.put("p/next", "1").await.expect("it is put");

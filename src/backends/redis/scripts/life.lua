@@ -10,7 +10,9 @@ if lost then
   call('SET', meta, state)
   call('DEL', root .. 'w')
   call('XADD', root .. 'w', id, '', 'epoch ' .. epoch)
-  call('PUBLISH', root .. 'w', id .. '\0\0\0epoch ' .. epoch)
+  for _, channel in ipairs({ 'w', 'w:' }) do
+    call('PUBLISH', root .. channel, id .. '\0\0\0epoch ' .. epoch)
+  end
 end
 if ARGV[1] ~= epoch and ARGV[1] ~= '' then
   return { state, 'regressed' }

@@ -1,7 +1,9 @@
 -- Whether we may do what the other scripts do: one that was stopped half-way would leave half a write.
-local call, at = redis.call, string.sub(KEYS[1], 1, -5) .. 'probe:' .. ARGV[1]
+local call, root = redis.call, string.sub(KEYS[1], 1, -5)
+local at = root .. 'probe:' .. ARGV[1]
 call('TIME')
-call('PUBLISH', at, 1)
+-- Nobody watches this.
+call('PUBLISH', root .. 'w:/' .. ARGV[1], 1)
 call('MSET', at, 1)
 call('MGET', at)
 call('GETRANGE', at, 0, 1)

@@ -11,7 +11,8 @@ end
 
 -- Tells of what was changed at it, which has so many bytes: each key, and what stands there now. In the channel it is one text,
 -- whose parts NUL separates, which is in no key: the id, and of each change the key, the length of what stands there, and that;
--- the last has no length, and goes to the end.
+-- the last has no length, and goes to the end. Those who watch single keys hear of just that one, or of all that concerns more than
+-- one.
 local function tell(bytes, text, ...)
   if bytes > KEPT then
     call('XADD', root .. 'w', 'MAXLEN', '~', math.max(1, math.floor(KEPT * KEPT / bytes)), id, ...)
@@ -21,7 +22,9 @@ local function tell(bytes, text, ...)
   else
     call('XADD', root .. 'w', id, ...)
   end
+  local key, _, more = ...
   call('PUBLISH', root .. 'w', text)
+  call('PUBLISH', root .. 'w:' .. (more and '' or key), text)
 end
 
 local function indexed(key)
