@@ -70,6 +70,11 @@ impl Shared {
         std::mem::take(&mut *lock(&self.wanted)).into_iter().collect()
     }
 
+    /// The task that asks is about to end, whoever watches.
+    pub(super) fn forsake(&self) {
+        *lock(&self.task) = None;
+    }
+
     /// Whether nobody watches. Then the task that asks is not the one that the next watch will find.
     pub(super) fn is_idle(&self) -> bool {
         let mut task = lock(&self.task);

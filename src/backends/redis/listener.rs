@@ -22,7 +22,7 @@ use super::line::{Line, Seen};
 use super::reply::{odd, versions};
 use super::scripts::TICK;
 use super::servers::Kind;
-use crate::kv::{ErrorKind, Key, Result, Scope};
+use crate::kv::{Error, ErrorKind, Key, Outcome, Result, Scope};
 
 /// After so long without a word we ask whether the server is still there, and whether we were told all; where only single keys are
 /// heard of, after so long.
@@ -41,6 +41,8 @@ pub(super) struct Listener {
     epoch: u64,
     /// When the next session may end.
     due: Option<Instant>,
+    /// Whether it ended because nobody watches.
+    over: bool,
 }
 
 /// Why a connection is not listened to any more.
@@ -55,7 +57,7 @@ impl Listener {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
         let epoch = shared.servers.history().seen().map_or(0, |known| known.epoch);
         let hearing = Hearing::of(&shared.fanout.scopes());
-        Self { shared: Arc::clone(shared), hearing, epoch, due: None }
+        Self { shared: Arc::clone(shared), hearing, epoch, due: None, over: false }
     }
 
     pub(super) async fn run(mut self) {
@@ -63,7 +65,7 @@ impl Listener {
         loop {
             let mut served = false;
             let error = match self.serve(&mut served).await {
-                Ok(Over::Idle) => return,
+                Ok(Over::Idle) => break,
                 Ok(Over::Anew) => continue,
                 Err(error) => error.at(BACKEND, "watch"),
             };
@@ -76,10 +78,11 @@ impl Listener {
                 _ => self.shared.fanout.excuse(&error),
             }
             if self.shared.is_idle() {
-                return;
+                break;
             }
             sleep(PAUSE).await;
         }
+        self.over = true;
     }
 
     /// Listens until the connection breaks, or is not what is needed any more.
@@ -190,11 +193,11 @@ impl Listener {
 
     /// Asks how the store stands, and whether the connection is there still. An emptied store is quiet, too.
     async fn check(&mut self, line: &mut Line) -> Result<()> {
-        let live = match &self.hearing {
+        let keys = match &self.hearing {
             Hearing::All(_) => Vec::new(),
-            Hearing::Keys(keys) => keys.live(|scope| self.shared.fanout.has(scope)),
+            Hearing::Keys(heard) => heard.live(|scope| self.shared.fanout.has(scope)),
         };
-        let seen = self.tick(&live).await?;
+        let seen = self.tick(&keys).await?;
         line.ask(seen).await
     }
 
@@ -284,6 +287,18 @@ impl Listener {
         self.epoch = epoch;
         if let Hearing::All(last) = &mut self.hearing {
             *last = Some(revision);
+        }
+    }
+}
+
+/// Those who watch from another runtime than that which ended have another task started.
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if !self.over {
+            self.shared.forsake();
+            let why = "the runtime that listened for all watches has ended";
+            let error = Error::new(ErrorKind::Unavailable, Outcome::NotApplied, why);
+            self.shared.fanout.fail(&error.at(BACKEND, "watch"));
         }
     }
 }

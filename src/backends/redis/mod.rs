@@ -72,12 +72,13 @@ const BACKEND: &str = "redis";
 /// # How it talks
 ///
 /// Requests share one connection, and each has a deadline; all watches share another, on which the server tells
-/// what the scripts publish; when that breaks, it is resumed from a stream that they write. Nothing is polled, listed by
-/// `KEYS` or `SCAN`, or set by `CONFIG`, and keyspace events are not needed. A connection lives on the runtime of whoever
-/// asks, so sessions with [a thread of their own](crate::kv::SessionOptions::own_thread) have their own connection.
+/// what the scripts publish; what was missed when that breaks is read from a stream that they write, or seen at the keys. Nothing
+/// is listed by `KEYS` or `SCAN`, or set by `CONFIG`, and keyspace events are not needed. A connection lives on the runtime of
+/// whoever asks, so sessions with [a thread of their own](crate::kv::SessionOptions::own_thread) have their own connection.
 ///
-/// Each client that watches anything is told of every change of the store, whatever it watches: a message for each such
-/// client ([what that takes](crate::docs::performance)). Share a client within a process.
+/// A client that watches a prefix, or more than 256 keys, is told of every change of the store: a message for each such client
+/// ([what that takes](crate::docs::performance)). So share a client within a process. One that watches but single keys, as those who
+/// wait for a lock do, is told of these only, and asks every 2 s whether it was told all.
 ///
 /// There are no `native` queues: what other clients call a lock has neither order nor fence.
 ///

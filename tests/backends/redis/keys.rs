@@ -24,6 +24,7 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
         trial(version, "the_dead_are_told_to_who_watches_their_key", buried),
         trial(version, "more_keys_are_watched_than_have_channels", many),
         trial(version, "keys_that_were_watched_are_forgotten", forgotten),
+        trial(version, "a_watch_outlives_the_runtime_that_another_began_on", outlived),
     ]
 }
 
@@ -37,6 +38,16 @@ async fn watching(store: &Arc<dyn Coordinator>, at: &str) -> Watch {
 async fn put(watch: &mut Watch, expected: &str) {
     let event = told(watch).await;
     assert!(matches!(&event, Ok(Event::Put(entry)) if entry.value == expected), "{event:?}");
+}
+
+/// Until it tells that this stands somewhere, by a change or, if it looks late, by a snapshot.
+async fn sees(watch: &mut Watch, value: &str) {
+    let told = |event| match event {
+        Event::Put(entry) => entry.value == *value,
+        Event::Snapshot(entries) => entries.iter().any(|entry| entry.value == *value),
+        Event::Delete(_) => panic!("nothing is deleted"),
+    };
+    while !told(event(watch).await) {}
 }
 
 /// How many listen to each of these channels.
@@ -147,13 +158,7 @@ async fn outage(version: Version) {
     direct.put("p/a", "2").await.expect("it is put");
     let [first, _, below] = &mut within;
     for watch in [&mut before, first, below] {
-        let told = |event| match event {
-            Event::Put(entry) => entry.value == "2",
-            // Whoever looks late sees it at once.
-            Event::Snapshot(entries) => entries.iter().any(|entry| entry.value == "2"),
-            Event::Delete(_) => panic!("nothing is deleted"),
-        };
-        while !told(event(watch).await) {}
+        sees(watch, "2").await;
     }
 }
 
@@ -268,4 +273,34 @@ async fn forgotten(version: Version) {
         some => Err(format!("{some:?}")),
     })
     .await;
+}
+
+async fn outlived(version: Version) {
+    let redis = start(version).await;
+    let (store, other) = (connect(&redis.url("")).await, connect(&redis.url("")).await);
+    for (scope, value) in [(Scope::Key(key("p/a")), "1"), (Scope::Prefix(key("p")), "2")] {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let (elsewhere, first) = (Arc::clone(&store), scope.clone());
+        let began = runtime.spawn(async move {
+            let mut watch = elsewhere.watch(first);
+            assert!(matches!(told(&mut watch).await, Ok(Event::Snapshot(_))));
+            watch
+        });
+        let deaf = began.await.expect("it does not panic");
+        let mut watch = store.watch(scope);
+        assert!(matches!(told(&mut watch).await, Ok(Event::Snapshot(_))));
+        runtime.shutdown_background();
+        let told = told(&mut watch).await;
+        assert!(matches!(&told, Err(error) if error.kind() == ErrorKind::Unavailable), "{told:?}");
+        assert!(matches!(event(&mut watch).await, Event::Snapshot(_)));
+        other.put("p/a", value).await.expect("it is put");
+        sees(&mut watch, value).await;
+        drop((deaf, watch));
+        until("nobody listens", PATIENCE, async || match &*listeners(&redis, &CHANNELS).await {
+            [0, 0, 0] => Ok(()),
+            some => Err(format!("{some:?}")),
+        })
+        .await;
+    }
 }
