@@ -222,7 +222,13 @@ impl Task {
                         }
                     }
                 };
-                let found = wanted.run_until_cancelled(looking).await;
+                // Whether anybody still wants to know comes first: a request that is begun and dropped closes its connection,
+                // sent or not.
+                let found = tokio::select! {
+                    biased;
+                    () = wanted.cancelled() => None,
+                    found = looking => Some(found),
+                };
                 Answered { scope, feed: number, look, found }
             }));
         }

@@ -23,6 +23,7 @@ pub(super) struct Counted {
 #[derive(Default)]
 struct Notes {
     requests: Counts,
+    opened: usize,
     open: usize,
     most_open: usize,
 }
@@ -42,6 +43,11 @@ impl Counted {
     /// How many requests of each kind there were: `PUT txn`, `GET kv`, and `GET kv until changed` for those that wait.
     pub(super) fn requests(&self) -> Counts {
         with(&self.notes, |notes| notes.requests.clone())
+    }
+
+    /// How many connections there were.
+    pub(super) fn opened(&self) -> usize {
+        with(&self.notes, |notes| notes.opened)
     }
 
     /// How many connections there were at the same time, at most.
@@ -75,6 +81,7 @@ async fn carry(mut client: TcpStream, server: SocketAddr, notes: Arc<Mutex<Notes
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     with(&notes, |notes| {
+        notes.opened += 1;
         notes.open += 1;
         notes.most_open = notes.most_open.max(notes.open);
     });

@@ -22,6 +22,7 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
         trial(version, "a_watch_goes_on_when_the_servers_leader_is_killed", killed),
         trial(version, "a_watch_begins_anew_on_a_wiped_store", wiped),
         trial(version, "what_is_made_anew_was_deleted_before", made_anew),
+        trial(version, "who_was_told_and_leaves_closes_no_connection", told_and_left),
         trial(version, "a_watch_survives_the_runtime_it_is_served_on", another_runtime),
     ]
 }
@@ -163,6 +164,39 @@ async fn made_anew(version: Version) {
     proxies[0].heal();
     assert_eq!(told(&mut watch).await.ok(), Some(Event::Delete(key("p/first"))));
     assert_eq!(told(&mut watch).await.ok(), Some(Event::Put(made)));
+}
+
+/// On one thread, where nobody can ask for what changes next before whoever was told has left.
+async fn told_and_left(version: Version) {
+    let consul = Options::new(version).start().await;
+    let opened = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let counted = Counted::to(consul.addresses()[0]).await;
+            let store = connect(&consul.url_via(&[counted.address()], "")).await;
+            let waits = || counted.requests().get("GET kv until changed").copied();
+            for _ in 0..10 {
+                let before = waits();
+                store.put("a", "1").await.expect("it is put");
+                let mut watch = store.watch(Scope::Key(key("a")));
+                assert!(matches!(told(&mut watch).await, Ok(Event::Snapshot(_))));
+                until("it waits", PATIENCE, async || {
+                    if waits() > before { Ok(()) } else { Err(format!("{before:?} before")) }
+                })
+                .await;
+                let deleting = tokio::spawn({
+                    let store = Arc::clone(&store);
+                    async move { store.delete("a").await }
+                });
+                assert!(matches!(told(&mut watch).await, Ok(Event::Delete(_))));
+                drop(watch);
+                deleting.await.expect("it does not panic").expect("it is deleted");
+            }
+            counted.opened()
+        })
+    });
+    let opened = opened.await.expect("it does not panic");
+    assert!(opened <= 5, "{opened} connections were opened");
 }
 
 async fn another_runtime(version: Version) {
