@@ -100,7 +100,9 @@ impl Arena {
             "consul" => {
                 use crate::servers::consul::Version;
                 let counts = r#"-hcl=telemetry { prometheus_retention_time = "1h" }"#;
-                let (cluster, address) = serve(Options::new(Version::usual()).flag(counts)).await;
+                // All who are compared come from one address, and keep their connections; each alone would do with 200.
+                let room = "-hcl=limits { http_max_conns_per_client = 1000 }";
+                let (cluster, address) = serve(Options::new(Version::usual()).flag(counts).flag(room)).await;
                 let floor = crate::floor::consul::Consul::connect(address).await;
                 let alike = Arc::new(crate::floor::consul_alike::Alike::of(&floor));
                 let cluster = Rc::new(cluster);

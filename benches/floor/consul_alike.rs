@@ -8,11 +8,12 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::consul::Consul;
-use super::{Changes, Floor as _, Operations, VALUE};
+use super::{Changes, Floor as _, Operations, Turns, VALUE};
 use crate::work::after;
 
 pub(crate) struct Alike(Consul);
@@ -94,6 +95,29 @@ impl Operations for Alike {
         let took = after(idle, self.leave(&first, state), told).await;
         self.leave(&second, next).await;
         Some(took)
+    }
+
+    /// Under keys as long as quorate's, which a look has to read, and with as many watches at the server as have places.
+    async fn stand_alike(&self, queue: &str, count: usize) -> Option<Turns> {
+        let place = |nth: usize| format!("{queue}/{}-x{nth:032x}", self.0.session);
+        let first = self.enter(queue, &place(0)).await;
+        let mut waiting = JoinSet::new();
+        for nth in 1..=count {
+            let state = self.enter(queue, &place(nth)).await;
+            let mut changes = self.0.watch(&place(nth - 1)).await?;
+            let (alike, queue, own) = (Self(self.0.clone()), queue.to_owned(), place(nth));
+            waiting.spawn(async move {
+                changes.next().await;
+                assert_eq!(alike.0.list(&queue).await, count + 1 - nth, "it is the first");
+                alike.leave(&own, state).await;
+            });
+        }
+        let (alike, held) = (Self(self.0.clone()), place(0));
+        let turns = async move {
+            alike.leave(&held, first).await;
+            waiting.join_all().await;
+        };
+        Some(turns.boxed())
     }
 
     async fn watch_alike(&self, key: &str) -> Option<Changes> {

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 /// What is put everywhere: 64 bytes.
@@ -43,6 +44,9 @@ pub(crate) fn member(prefix: &str, nth: usize) -> (String, Bytes) {
 
 /// One item for each change of a key, once what stands there now has been read.
 pub(crate) type Changes = BoxStream<'static, ()>;
+
+/// From when the first leaves a queue until all who wait there have had their turn.
+pub(crate) type Turns = BoxFuture<'static, ()>;
 
 /// Single operations.
 #[async_trait]
@@ -75,6 +79,12 @@ pub(crate) trait Operations: Send + Sync {
     /// From the begin of leaving a queue to when the place behind knows that it is the first, after having been quiet for
     /// `idle`.
     async fn hand_over_alike(&self, _queue: &str, _idle: Duration) -> Option<Duration> {
+        None
+    }
+
+    /// Has one stand in a queue and so many wait behind it, each of whom watches the place ahead. Nothing where a
+    /// [single hand-over](Self::hand_over_alike) stands for all of them.
+    async fn stand_alike(&self, _queue: &str, _count: usize) -> Option<Turns> {
         None
     }
 

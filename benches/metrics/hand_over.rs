@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::{Bar, Metric, Scale};
 use crate::arena::Arena;
 use crate::contest::{Contestant, Role, Slice, Work, micros};
-use crate::floor::{Floor, VALUE};
+use crate::floor::{Floor, Operations, Turns, VALUE};
 use crate::work::{after, reported};
 
 /// How many clients the waiters share, at most: Consul takes 200 connections from one address.
@@ -62,8 +62,48 @@ async fn waiters(arena: &Arena, scale: Scale, count: usize) -> Vec<Contestant> {
     let queue = Queue { mutexes, held: None, waiting: JoinSet::new() };
     let mut all = vec![Contestant::new(Role::Quorate, "quorate", queue)];
     all.extend(deletion(arena, scale.of(30), Duration::ZERO).await);
-    all.extend(alike(arena, scale.of(30), Duration::ZERO));
+    all.extend(standing(arena, count).or_else(|| alike(arena, scale.of(30), Duration::ZERO)));
     all
+}
+
+/// As many by hand, with the requests that the contract takes.
+fn standing(arena: &Arena, count: usize) -> Option<Contestant> {
+    // Only there does what the others wait for have a part in what one hand-over takes.
+    let alike = arena.alike.clone().filter(|_| arena.backend == "consul")?;
+    Some(Contestant::new(Role::Alike, "same requests", Standing { alike, count, turns: None }))
+}
+
+struct Standing {
+    alike: Arc<dyn Operations>,
+    count: usize,
+    turns: Option<Turns>,
+}
+
+impl Work for Standing {
+    fn prepare(&mut self) -> LocalBoxFuture<'_, ()> {
+        async {
+            // Of the same length as what quorate makes.
+            self.turns = self.alike.stand_alike("bench0/_quorate/lock/wanted", self.count).await;
+            sleep(SETTLED).await;
+        }
+        .boxed_local()
+    }
+
+    fn slice(&mut self) -> LocalBoxFuture<'_, Slice> {
+        async {
+            let turns = self.turns.take().expect("they stand");
+            per_turn(self.count, turns).await
+        }
+        .boxed_local()
+    }
+}
+
+/// What each of so many turns took, on average.
+#[expect(clippy::cast_precision_loss, reason = "there are not that many")]
+async fn per_turn(operations: usize, turns: impl Future) -> Slice {
+    let began = Instant::now();
+    turns.await;
+    Slice { values: vec![micros(began.elapsed()) / operations as f64], operations }
 }
 
 struct Queue {
@@ -90,16 +130,16 @@ impl Work for Queue {
         .boxed_local()
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "there are not that many")]
     fn slice(&mut self) -> LocalBoxFuture<'_, Slice> {
         async {
-            let operations = self.mutexes.len();
-            let began = Instant::now();
-            self.held.take().expect("it is held").release().await;
-            while let Some(done) = self.waiting.join_next().await {
-                done.expect("nobody panics");
-            }
-            Slice { values: vec![micros(began.elapsed()) / operations as f64], operations }
+            let held = self.held.take().expect("it is held");
+            per_turn(self.mutexes.len(), async {
+                held.release().await;
+                while let Some(done) = self.waiting.join_next().await {
+                    done.expect("nobody panics");
+                }
+            })
+            .await
         }
         .boxed_local()
     }
