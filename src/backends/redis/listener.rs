@@ -130,7 +130,7 @@ impl Listener {
     async fn begin_with_keys(&mut self, line: &mut Line) -> Result<()> {
         self.hearing = Hearing::Keys(Keys::default());
         let scopes = self.shared.fanout.scopes();
-        self.ask(line, &scopes).await?;
+        self.listen_to(line, &scopes).await?;
         while matches!(&self.hearing, Hearing::Keys(keys) if !keys.is_settled()) {
             let said = line.next_soon().await?;
             self.hear(said, line).await?;
@@ -143,7 +143,7 @@ impl Listener {
         let wanted = self.shared.wanted();
         match &self.hearing {
             Hearing::All(_) => wanted.iter().for_each(|scope| self.shared.fanout.begin(scope)),
-            Hearing::Keys(keys) if keys.can_take(&wanted) => self.ask(line, &wanted).await?,
+            Hearing::Keys(keys) if keys.can_take(&wanted) => self.listen_to(line, &wanted).await?,
             Hearing::Keys(_) => {
                 self.hearing = Hearing::of(&self.shared.fanout.scopes());
                 return Ok(false);
@@ -153,7 +153,7 @@ impl Listener {
     }
 
     /// Has the server tell of these keys too. Who watches one that it tells of already begins at once.
-    async fn ask(&mut self, line: &mut Line, scopes: &[Scope]) -> Result<()> {
+    async fn listen_to(&mut self, line: &mut Line, scopes: &[Scope]) -> Result<()> {
         let Hearing::Keys(keys) = &mut self.hearing else { return Ok(()) };
         let mut new = Vec::new();
         for scope in scopes {
