@@ -7,8 +7,8 @@ use libtest_mimic::Trial;
 use quorate::kv::{Coordinator, ErrorKind, Event, Scope, Store, StoreExt, Txn, WatchStore};
 use tokio::time::Instant;
 
-use super::watches::{Watch, event, silent_put, told};
-use super::{PATIENCE, connect, key, soon, start, through, trial};
+use super::watches::{Watch, event, silent_put, told, wiped_under};
+use super::{PATIENCE, connect, key, start, through, trial};
 use crate::servers::redis::{Redis, Version};
 use crate::servers::{Cluster as _, until};
 
@@ -191,21 +191,7 @@ async fn wiped(version: Version) {
     let store = connect(&redis.url("")).await;
     store.put("p/a", "1").await.expect("it is put");
     let mut watch = watching(&store, "p/a").await;
-    redis.wipe().await;
-    let mut regressed = false;
-    soon("it begins anew", async {
-        loop {
-            match told(&mut watch).await {
-                Ok(Event::Snapshot(entries)) if entries.is_empty() => return,
-                Err(error) => regressed |= error.kind() == ErrorKind::FenceRegression,
-                Ok(_) => {}
-            }
-        }
-    })
-    .await;
-    assert!(regressed, "what was lost is not lost in silence");
-    soon("a put succeeds", async { while store.put("p/a", "2").await.is_err() {} }).await;
-    assert!(matches!(event(&mut watch).await, Event::Put(entry) if entry.value == "2"));
+    wiped_under(&mut redis, &store, &mut watch, "p/a").await;
 }
 
 async fn buried(version: Version) {

@@ -152,11 +152,21 @@ async fn wiped(version: Version) {
     assert!(matches!(told(&mut watch).await, Ok(Event::Snapshot(_))));
     store.put("p/a", "1").await.expect("it is put");
     assert!(matches!(told(&mut watch).await, Ok(Event::Put(_))));
+    wiped_under(&mut redis, &store, &mut watch, "p/b").await;
+}
+
+/// Wipes the store. The watch is told that, sees nothing there, and goes on with what is put then.
+pub(super) async fn wiped_under(
+    redis: &mut Redis,
+    store: &Arc<dyn Coordinator>,
+    watch: &mut Watch,
+    then: &'static str,
+) {
     redis.wipe().await;
     let mut regressed = false;
     soon("it begins anew", async {
         loop {
-            match told(&mut watch).await {
+            match told(watch).await {
                 Ok(Event::Snapshot(entries)) if entries.is_empty() => return,
                 Err(error) => regressed |= error.kind() == ErrorKind::FenceRegression,
                 Ok(_) => {}
@@ -165,8 +175,8 @@ async fn wiped(version: Version) {
     })
     .await;
     assert!(regressed, "what was lost is not lost in silence");
-    soon("a put succeeds", async { while store.put("p/b", "1").await.is_err() {} }).await;
-    assert!(matches!(event(&mut watch).await, Event::Put(entry) if entry.key == key("p/b")));
+    soon("a put succeeds", async { while store.put(then, "1").await.is_err() {} }).await;
+    assert!(matches!(event(watch).await, Event::Put(entry) if entry.key == key(then)));
 }
 
 async fn shared(version: Version) {
