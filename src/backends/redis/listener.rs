@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::BACKEND;
 use super::changes::{Told, published, told};
 use super::channel::Said;
-use super::hearing::{Hearing, Keys};
+use super::hearing::Hearing;
 use super::history::regressed;
 use super::hub::Shared;
 use super::line::{Line, Seen};
@@ -88,6 +88,11 @@ impl Listener {
     /// Listens until the connection breaks, or is not what is needed any more.
     async fn serve(&mut self, served: &mut bool) -> Result<Over> {
         let shared = Arc::clone(&self.shared);
+        // Whoever wants it still is among those who have subscribed, and has its turn with them.
+        drop(shared.wanted());
+        if let Hearing::Keys(_) = self.hearing {
+            self.hearing = Hearing::of(&shared.fanout.scopes());
+        }
         let mut line = Line::open(&shared.servers, &self.hearing, Instant::now() + QUIET).await?;
         match self.hearing {
             Hearing::All(_) => self.resume().await?,
@@ -121,14 +126,14 @@ impl Listener {
         if let Hearing::All(last @ None) = &mut self.hearing {
             *last = Some(revision);
             self.shared.fanout.resync();
+        } else {
+            self.shared.fanout.scopes().iter().for_each(|scope| self.shared.fanout.begin(scope));
         }
-        self.shared.wanted().iter().for_each(|scope| self.shared.fanout.begin(scope));
         Ok(())
     }
 
     /// Asks to be told of the keys that are watched now, and sees what happened there before.
     async fn begin_with_keys(&mut self, line: &mut Line) -> Result<()> {
-        self.hearing = Hearing::Keys(Keys::default());
         let scopes = self.shared.fanout.scopes();
         self.listen_to(line, &scopes).await?;
         while matches!(&self.hearing, Hearing::Keys(keys) if !keys.is_settled()) {
@@ -144,10 +149,7 @@ impl Listener {
         match &self.hearing {
             Hearing::All(_) => wanted.iter().for_each(|scope| self.shared.fanout.begin(scope)),
             Hearing::Keys(keys) if keys.can_take(&wanted) => self.listen_to(line, &wanted).await?,
-            Hearing::Keys(_) => {
-                self.hearing = Hearing::of(&self.shared.fanout.scopes());
-                return Ok(false);
-            }
+            Hearing::Keys(_) => return Ok(false),
         }
         Ok(true)
     }
