@@ -16,8 +16,11 @@ use crate::contest::{Contestant, Role, Slice, Work, micros};
 use crate::floor::{Floor, Operations, Turns, VALUE};
 use crate::work::{after, reported};
 
-/// How many clients the waiters share, at most: Consul takes 200 connections from one address.
+/// How many clients the waiters share, at most: by default Consul takes 200 connections from one address.
 const CLIENTS: usize = 16;
+
+/// The queue by hand, whose name is as long as what quorate makes.
+const STOOD_IN: &str = "bench0/_quorate/lock/wanted";
 
 /// How long those who stand in the queue may take to watch who is ahead.
 const SETTLED: Duration = Duration::from_millis(200);
@@ -62,14 +65,14 @@ async fn waiters(arena: &Arena, scale: Scale, count: usize) -> Vec<Contestant> {
     let queue = Queue { mutexes, held: None, waiting: JoinSet::new() };
     let mut all = vec![Contestant::new(Role::Quorate, "quorate", queue)];
     all.extend(deletion(arena, scale.of(30), Duration::ZERO).await);
-    all.extend(standing(arena, count).or_else(|| alike(arena, scale.of(30), Duration::ZERO)));
+    all.extend(standing(arena, count).await.or_else(|| alike(arena, scale.of(30), Duration::ZERO)));
     all
 }
 
-/// As many by hand, with the requests that the contract takes.
-fn standing(arena: &Arena, count: usize) -> Option<Contestant> {
-    // Only there does what the others wait for have a part in what one hand-over takes.
-    let alike = arena.alike.clone().filter(|_| arena.backend == "consul")?;
+/// As many by hand, with the requests that the contract takes, where those who wait have a part in what one hand-over takes.
+async fn standing(arena: &Arena, count: usize) -> Option<Contestant> {
+    let alike = arena.alike.clone()?;
+    alike.stand_alike(STOOD_IN, 0).await?.await;
     Some(Contestant::new(Role::Alike, "same requests", Standing { alike, count, turns: None }))
 }
 
@@ -82,8 +85,7 @@ struct Standing {
 impl Work for Standing {
     fn prepare(&mut self) -> LocalBoxFuture<'_, ()> {
         async {
-            // Of the same length as what quorate makes.
-            self.turns = self.alike.stand_alike("bench0/_quorate/lock/wanted", self.count).await;
+            self.turns = self.alike.stand_alike(STOOD_IN, self.count).await;
             sleep(SETTLED).await;
         }
         .boxed_local()

@@ -8,10 +8,10 @@ use std::collections::{HashSet, VecDeque};
 
 use crate::kv::{Key, Scope};
 
-/// For how many single keys one listens to a channel of each.
+/// For how many single keys a connection begins with a channel of each.
 const MOST: usize = 256;
 
-/// How many more there may be before it is seen which of them nobody watches any more.
+/// How many more it may come to, of which most are not watched any more. Then another begins.
 const STALE: usize = 1024;
 
 pub(super) enum Hearing {

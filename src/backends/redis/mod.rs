@@ -76,7 +76,7 @@ const BACKEND: &str = "redis";
 /// is listed by `KEYS` or `SCAN`, or set by `CONFIG`, and keyspace events are not needed. A connection lives on the runtime of
 /// whoever asks, so sessions with [a thread of their own](crate::kv::SessionOptions::own_thread) have their own connection.
 ///
-/// A client that watches a prefix, or more than 256 keys, is told of every change of the store: a message for each such client
+/// A client that watches a prefix, or many hundreds of keys, is told of every change of the store: a message for each such client
 /// ([what that takes](crate::docs::performance)). So share a client within a process. One that watches but single keys, as those who
 /// wait for a lock do, is told of these only, and asks every 2 s whether it was told all.
 ///

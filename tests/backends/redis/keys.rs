@@ -50,19 +50,27 @@ async fn sees(watch: &mut Watch, value: &str) {
     while !told(event(watch).await) {}
 }
 
-/// How many listen to each of these channels.
-async fn listeners(redis: &Redis, channels: &[&str]) -> Vec<usize> {
-    let asked = redis.cli(&[&["PUBSUB", "NUMSUB"], channels].concat()).await.expect("it answers");
+/// How many listen to what tells all, to what tells of more than one key, and to `p/a`.
+async fn listeners(redis: &Redis) -> Vec<usize> {
+    let ask = ["PUBSUB", "NUMSUB", "{quorate}:w", "{quorate}:w:", "{quorate}:w:p/a"];
+    let asked = redis.cli(&ask).await.expect("it answers");
     asked.lines().skip(1).step_by(2).map(|count| count.parse().expect("a number")).collect()
 }
 
-const CHANNELS: [&str; 3] = ["{quorate}:w", "{quorate}:w:", "{quorate}:w:p/a"];
+/// Until they are so many.
+async fn listened(redis: &Redis, expected: [usize; 3]) {
+    until("they listen", PATIENCE, async || match listeners(redis).await {
+        counts if counts == expected => Ok(()),
+        counts => Err(format!("{counts:?}, and not {expected:?}")),
+    })
+    .await;
+}
 
 async fn alone(version: Version) {
     let redis = start(version).await;
     let (store, other) = (connect(&redis.url("")).await, connect(&redis.url("")).await);
     let mut watch = watching(&store, "p/a").await;
-    assert_eq!(listeners(&redis, &CHANNELS).await, [0, 1, 1]);
+    assert_eq!(listeners(&redis).await, [0, 1, 1]);
     for value in ["1", "2"] {
         other.put("p/b", value).await.expect("it is put");
         other.put("p/a", value).await.expect("it is put");
@@ -81,7 +89,7 @@ async fn alone(version: Version) {
     other.put("p/a", "5").await.expect("it is put");
     put(&mut watch, "5").await;
     put(&mut second, "5").await;
-    assert_eq!(listeners(&redis, &CHANNELS).await, [0, 1, 1]);
+    assert_eq!(listeners(&redis).await, [0, 1, 1]);
 }
 
 async fn widened(version: Version) {
@@ -94,23 +102,26 @@ async fn widened(version: Version) {
         }
     });
     let mut all = store.watch(Scope::Prefix(key("p")));
-    for watch in [&mut one, &mut all] {
-        let mut last = 0;
-        while last < 200 {
-            let entry = match told(watch).await.expect("nothing is broken") {
-                Event::Put(entry) => Some(entry),
-                Event::Snapshot(entries) => entries.into_iter().next(),
-                Event::Delete(_) => panic!("nothing is deleted"),
-            };
-            let now = entry.map_or(0, |entry| {
-                std::str::from_utf8(&entry.value).expect("text").parse().expect("a number")
-            });
-            assert!(now >= last, "{now} after {last}");
-            last = now;
-        }
-    }
+    // Both at the same time, so that it is widened while it tells.
+    tokio::join!(counts_up(&mut one), counts_up(&mut all));
     writing.await.expect("it does not panic");
-    assert_eq!(listeners(&redis, &CHANNELS).await, [1, 0, 0]);
+    listened(&redis, [1, 0, 0]).await;
+}
+
+/// Until it has told of 200, and never of less than before.
+async fn counts_up(watch: &mut Watch) {
+    let mut last = 0;
+    while last < 200 {
+        let entry = match told(watch).await.expect("nothing is broken") {
+            Event::Put(entry) => Some(entry),
+            Event::Snapshot(entries) => entries.into_iter().next(),
+            Event::Delete(_) => panic!("nothing is deleted"),
+        };
+        let now = entry
+            .map_or(0, |entry| std::str::from_utf8(&entry.value).expect("text").parse().expect("a number"));
+        assert!(now >= last, "{now} after {last}");
+        last = now;
+    }
 }
 
 async fn broken(version: Version) {
@@ -238,7 +249,8 @@ async fn many(version: Version) {
             }
         }
     }
-    assert_eq!(listeners(&redis, &CHANNELS).await, [1, 0, 0], "all is heard now");
+    // All is heard now.
+    listened(&redis, [1, 0, 0]).await;
 }
 
 /// As those are whom one stood behind in a queue.
@@ -254,11 +266,7 @@ async fn forgotten(version: Version) {
     store.put("p/a", "1").await.expect("it is put");
     put(&mut steady, "1").await;
     drop(steady);
-    until("nobody listens", PATIENCE, async || match &*listeners(&redis, &CHANNELS).await {
-        [0, 0, 0] => Ok(()),
-        some => Err(format!("{some:?}")),
-    })
-    .await;
+    listened(&redis, [0, 0, 0]).await;
 }
 
 async fn outlived(version: Version) {
@@ -283,10 +291,6 @@ async fn outlived(version: Version) {
         other.put("p/a", value).await.expect("it is put");
         sees(&mut watch, value).await;
         drop((deaf, watch));
-        until("nobody listens", PATIENCE, async || match &*listeners(&redis, &CHANNELS).await {
-            [0, 0, 0] => Ok(()),
-            some => Err(format!("{some:?}")),
-        })
-        .await;
+        listened(&redis, [0, 0, 0]).await;
     }
 }
