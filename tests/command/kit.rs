@@ -207,6 +207,14 @@ impl Running {
         kill_process(Pid::from_child(&self.0), signal).expect("it runs");
     }
 
+    /// Whether it does something of its own at this signal.
+    pub(crate) fn catches(&self, signal: Signal) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+        let mask = u64::from_str_radix(mask.trim(), 16).expect("a mask");
+        mask >> (signal.as_raw() - 1) & 1 == 1
+    }
+
     /// The processes that it has started and that are left.
     pub(crate) fn children(&self) -> Vec<String> {
         let pid = self.0.id();

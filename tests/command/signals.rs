@@ -7,6 +7,7 @@ use crate::kit::{Store, Trial, eventually, heeding, is_alive, number};
 pub(crate) const TRIALS: &[Trial] = &[
     ("signals_reach_the_whole_group", reach_the_group),
     ("signals_end_a_wait_and_leave_nothing", end_a_wait),
+    ("signals_end_it_while_the_store_is_not_reached", end_a_connection),
     ("signals_that_are_ignored_stay_ignored", ignored_stay_ignored),
     ("the_command_dies_with_its_wrapper", dies_with_its_wrapper),
     ("the_death_of_the_command_frees_the_lock_at_once", death_of_the_command),
@@ -62,6 +63,23 @@ fn end_a_wait(store: &Store) {
     std::fs::write(store.path("go"), "").expect("a file");
     holder.end().exits(0);
     store.run(&["lock", "a", "--no-wait", "--", "true"]).exits(0);
+    assert!(!store.path("ran").exists());
+}
+
+fn end_a_connection(store: &Store) {
+    store.run(&["lock", "a", "--", "true"]).exits(0);
+    let outage = store.outage();
+    for words in [
+        ["lock", "a", "--", "touch", "ran"].as_slice(),
+        &["elect", "a", "--", "touch", "ran"],
+        &["register", "a", "--address", "b:1", "--", "touch", "ran"],
+    ] {
+        let running = store.start(words);
+        eventually("it hears signals", || running.catches(Signal::TERM).then_some(()));
+        running.signal(Signal::TERM);
+        running.end().exits(128 + 15);
+    }
+    drop(outage);
     assert!(!store.path("ran").exists());
 }
 

@@ -145,8 +145,7 @@ impl Database {
     /// that is left to the next who opens it: a stopped process must not keep this one from ending.
     pub(super) fn close(self) {
         let inside = self.gate.try_enter();
-        let log = beside(&self.path, "-wal").metadata();
-        if inside.is_none() || log.is_ok_and(|log| log.len() < LONG_LOG) {
+        if inside.is_none() || !has_long_log(&self.path) {
             // Should it fail, the log is copied after all, and SQLite's own lock keeps that apart from writers.
             let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         }
@@ -185,6 +184,11 @@ impl Drop for Transaction<'_> {
             tracing::warn!(backend = super::BACKEND, %error, "a transaction was not undone");
         }
     }
+}
+
+/// Whether the last one who closes the file is to copy its log.
+pub(super) fn has_long_log(path: &Path) -> bool {
+    !beside(path, "-wal").metadata().is_ok_and(|log| log.len() < LONG_LOG)
 }
 
 /// Opens the file, and makes sure that it is the one at the path.

@@ -55,6 +55,8 @@ impl Engine {
     /// Works until there is nobody left to work for.
     pub(super) fn run(mut self) {
         let _farewell = Farewell(Arc::clone(&self.fanout), Arc::clone(&self.path));
+        // Whoever has opened it has something to ask.
+        Pace::linger(|| self.is_idle());
         loop {
             let (batch, open) = self.batch();
             if batch.is_empty() && !open {

@@ -117,19 +117,24 @@ struct Handle {
     _ending: Ending,
 }
 
-/// Disconnected when the engine has ended.
-struct Ending(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+/// The end of the engine.
+struct Ending {
+    path: Arc<Path>,
+    /// Disconnected when it has ended.
+    running: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+}
 
 /// A program that is about to end would cut the engine off while that closes the file: nothing is lost by it, but who
 /// opens the file next has the whole log to read. So whoever drops the last handle outside of a runtime, where blocking
-/// harms nobody, waits a little.
+/// harms nobody, waits a little where the engine may have a log to copy.
 impl Drop for Ending {
     fn drop(&mut self) {
         if tokio::runtime::Handle::try_current().is_err()
-            && let Ok(ended) = self.0.get_mut()
+            && database::has_long_log(&self.path)
+            && let Ok(running) = self.running.get_mut()
         {
             // Whether it has ended or the time was up: there is nothing else to do.
-            let _ = ended.recv_timeout(CLOSING);
+            let _ = running.recv_timeout(CLOSING);
         }
     }
 }
@@ -199,7 +204,7 @@ impl Embedded {
             server: format!("SQLite {}", rusqlite::version()).into(),
             timeout,
             random: Random::from_os(),
-            _ending: Ending(std::sync::Mutex::new(ending)),
+            _ending: Ending { path: Arc::clone(&path), running: std::sync::Mutex::new(ending) },
         };
         std::thread::Builder::new().name("quorate-embedded".into()).spawn(engine).map_err(told)?;
         let call_off = CallOff(Arc::clone(&claim));

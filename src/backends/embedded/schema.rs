@@ -106,17 +106,13 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), Fault> {
         let message = "this file system has no shared memory, which SQLite's write-ahead log needs";
         return Err(Error::new(ErrorKind::Unsupported, Outcome::NotApplied, message).into());
     }
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    match self::header(&transaction)? {
-        (APPLICATION, version) => known(version)?,
-        _ => return Err(foreign()),
-    }
-    let (boot, tables) = (host::boot()?, Tables::new(&transaction));
-    if transaction.query_row("SELECT boot FROM host", [], |row| row.get::<_, String>(0))? != boot {
-        tables.end_all_sessions()?;
+    let boot = host::boot()?;
+    if connection.query_row("SELECT boot FROM host", [], |row| row.get::<_, String>(0))? != boot {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        Tables::new(&transaction).end_all_sessions()?;
         transaction.execute("UPDATE host SET boot = ?1", [boot])?;
+        transaction.commit()?;
     }
-    transaction.commit()?;
     Ok(())
 }
 

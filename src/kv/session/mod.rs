@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -159,8 +160,10 @@ impl Session {
             Error::new(ErrorKind::Unavailable, Outcome::Unknown, "no session was granted within its own ttl")
                 .at(limits.backend, "grant")
         };
-        let granted = until(&*options.clock, patience, store.grant(options.ttl)).await;
+        let granting = until(&*options.clock, patience, store.grant(options.ttl));
+        let (granted, place) = join(granting, async { task::Place::new(options.own_thread) }).await;
         let grant = granted.ok_or_else(late)??;
+        let place = place.map_err(|error| error.at(limits.backend, "grant"))?;
         let margin = options.margin_of(grant.ttl, &limits);
         let life = Life { state: SessionState::Live, renewed: sent, ttl: grant.ttl, margin, failing: false };
         if options.clock.now() >= life.deadline() {
@@ -180,7 +183,7 @@ impl Session {
             farewell: AtomicBool::new(false),
             ended: CancellationToken::new(),
         });
-        task::spawn(&core)?;
+        place.start(&core);
         Ok(Self(Arc::new(Handle { core })))
     }
 

@@ -8,30 +8,56 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use super::super::backoff::Backoff;
 use super::super::clock::until;
 use super::{Core, LossReason};
 use crate::kv::{Error, ErrorKind, Instant, Outcome, Renewal, Result, bad};
 
-/// Starts the task, on the runtime of the caller or on a thread of its own. It ends with the session.
-pub(super) fn spawn(core: &Arc<Core>) -> Result<()> {
-    let task = run(Arc::clone(core));
-    let at = |error: Error| error.at(core.store.limits().backend, "grant");
-    if !core.options.own_thread {
-        let runtime = tokio::runtime::Handle::try_current();
-        let runtime =
-            runtime.map_err(|error| at(Error::invalid("sessions need a tokio runtime").because(error)))?;
-        runtime.spawn(task);
-        return Ok(());
+/// Where the task of a session is to run. Dropped, nothing is left of it.
+pub(super) enum Place {
+    /// On the runtime of the caller.
+    Here(Handle),
+    /// On a thread of its own, which waits for it.
+    Thread(oneshot::Sender<Arc<Core>>),
+}
+
+impl Place {
+    /// Makes it: a thread takes a tenth of a millisecond, in which the store can grant the session.
+    pub(super) fn new(own_thread: bool) -> Result<Self> {
+        if !own_thread {
+            let here = Handle::try_current();
+            return here
+                .map(Self::Here)
+                .map_err(|error| Error::invalid("sessions need a tokio runtime").because(error));
+        }
+        let failed = |error: std::io::Error| {
+            let why = "the thread that renews could not be started";
+            Error::new(ErrorKind::Internal, Outcome::Unknown, why).because(error)
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let (sender, core) = oneshot::channel();
+        let task = async {
+            if let Ok(core) = core.await {
+                run(core).await;
+            }
+        };
+        let thread = std::thread::Builder::new().name("quorate-session".into());
+        thread.spawn(move || runtime.block_on(task)).map_err(failed)?;
+        Ok(Self::Thread(sender))
     }
-    let failed = |error: std::io::Error| {
-        let why = "the thread that renews could not be started";
-        at(Error::new(ErrorKind::Internal, Outcome::Unknown, why).because(error))
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let thread = std::thread::Builder::new().name("quorate-session".into());
-    thread.spawn(move || runtime.block_on(task)).map(drop).map_err(failed)
+
+    /// Starts the task there. It ends with the session.
+    pub(super) fn start(self, core: &Arc<Core>) {
+        let core = Arc::clone(core);
+        match self {
+            Self::Here(runtime) => drop(runtime.spawn(run(core))),
+            // The thread ends only after this, or with its process.
+            Self::Thread(thread) => drop(thread.send(core)),
+        }
+    }
 }
 
 async fn run(core: Arc<Core>) {

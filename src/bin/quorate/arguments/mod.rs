@@ -105,6 +105,7 @@ impl StoreArguments {
 
 /// What is to be done.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Run a command while holding a lock
     Lock(LockArguments),
@@ -148,7 +149,8 @@ mod tests {
     #[test]
     fn examples_fit_any_terminal() {
         use clap::CommandFactory as _;
-        let whole = Arguments::command();
+        let mut whole = Arguments::command();
+        whole.build();
         let texts = std::iter::once(&whole).chain(whole.get_subcommands());
         let texts: Vec<_> =
             texts.filter_map(|command| Some(command.get_after_long_help()?.to_string())).collect();

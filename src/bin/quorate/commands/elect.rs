@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorate::election::{Candidate, Leadership};
 use quorate::kv::{Clock, Error, ErrorKind, Key, SystemClock};
 
-use super::running::run_under;
+use super::running::{connect, run_under};
 use crate::arguments::{ElectArguments, StoreArguments};
 use crate::connection::Connection;
 use crate::exit::{Exit, Failure};
@@ -38,8 +38,10 @@ impl Pauses {
 
 pub(crate) async fn run(store: &StoreArguments, arguments: ElectArguments) -> Result<Exit, Failure> {
     let holding = &arguments.run.holding;
-    let connection = Connection::open_to_hold(store, holding).await?;
-    let mut signals = Signals::take()?;
+    let (connection, mut signals) = match connect(store, holding).await? {
+        Ok(connected) => connected,
+        Err(exit) => return Ok(exit),
+    };
     let ended = stand(&connection, &arguments, &mut signals).await;
     connection.client.close().await;
     ended

@@ -7,28 +7,32 @@ use quorate::Client;
 use quorate::kv::{Clock, ErrorKind, Key, Session, SystemClock};
 use quorate::lock::{Claim, Guard, Mutex};
 
-use super::running::run_under;
+use super::running::{awake, connect, run_under};
 use crate::arguments::{LockArguments, StoreArguments};
-use crate::connection::Connection;
 use crate::exit::{Exit, Failure};
 use crate::output;
-use crate::process::{End, Prepared, Signals, ended_by};
+use crate::process::{End, Prepared, ended_by};
 
 /// How long a wait may be before it is told of, and the longest time between two such words.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-pub(crate) async fn run(store: &StoreArguments, arguments: LockArguments) -> Result<Exit, Failure> {
+pub(crate) async fn run(
+    store: &StoreArguments,
+    arguments: LockArguments,
+    prepared: Option<Prepared>,
+) -> Result<Exit, Failure> {
     if arguments.sharing.shared || arguments.sharing.permits.is_some() {
         return Err(Failure::usage(
             "shared locks and permits are not there yet; leave out --shared and --permits",
         ));
     }
+    // Its process starts while the store is reached and the lock is acquired.
+    let prepared = prepared.map_or_else(|| Prepared::new(&arguments.run.command), Ok)?;
     let (name, holding) = (&arguments.name, &arguments.run.holding);
-    // Its process starts while the store is reached and the lock is acquired; and before any thread does, or the system puts it
-    // behind one.
-    let prepared = Prepared::new(&arguments.run.command)?;
-    let connection = Connection::open_to_hold(store, holding).await?;
-    let mut signals = Signals::take()?;
+    let (connection, mut signals) = match connect(store, holding).await? {
+        Ok(connected) => connected,
+        Err(exit) => return Ok(exit),
+    };
     let client = &connection.client;
     let mutex = if arguments.native {
         Mutex::native(client.kv(), client.sessions(), Key::new(name)?)
@@ -38,7 +42,7 @@ pub(crate) async fn run(store: &StoreArguments, arguments: LockArguments) -> Res
     let acquired = tokio::select! {
         biased;
         signal = signals.end() => Err(ended_by(signal)),
-        guard = acquire(&mutex, client, &arguments) => Ok(guard),
+        guard = awake(acquire(&mutex, client, &arguments)) => Ok(guard),
     };
     let (ended, guard) = match acquired {
         Err(exit) => (Ok(exit), None),
@@ -56,7 +60,7 @@ pub(crate) async fn run(store: &StoreArguments, arguments: LockArguments) -> Res
     };
     // One request gives back the lock, or the place in the queue, with the session. A guard that is dropped before that
     // makes it two.
-    client.close().await;
+    awake(client.close()).await;
     drop(guard);
     ended
 }

@@ -13,11 +13,16 @@ mod running;
 
 use crate::arguments::{Command, StoreArguments};
 use crate::exit::{Exit, Failure};
+use crate::process::Prepared;
 
 /// Does what was asked for.
-pub(crate) async fn run(store: &StoreArguments, command: Command) -> Result<Exit, Failure> {
+pub(crate) async fn run(
+    store: &StoreArguments,
+    command: Command,
+    prepared: Option<Prepared>,
+) -> Result<Exit, Failure> {
     match command {
-        Command::Lock(arguments) => lock::run(store, arguments).await,
+        Command::Lock(arguments) => lock::run(store, arguments, prepared).await,
         Command::Elect(arguments) => elect::run(store, arguments).await,
         Command::Leader(arguments) => leader::run(store, arguments).await,
         Command::Holders(arguments) => holders::run(store, arguments).await,

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use quorate::discovery::{Instance, Registration, Status};
 
-use super::running::{Ready, environment};
+use super::running::{Ready, connect, environment};
 use crate::arguments::{RegisterArguments, StoreArguments};
 use crate::connection::Connection;
 use crate::exit::{Exit, Failure};
@@ -12,9 +12,10 @@ use crate::output;
 use crate::process::{Child, Signals, accompany, ended_by};
 
 pub(crate) async fn run(store: &StoreArguments, arguments: RegisterArguments) -> Result<Exit, Failure> {
-    let holding = &arguments.holding;
-    let connection = Connection::open_to_hold(store, holding).await?;
-    let mut signals = Signals::take()?;
+    let (connection, mut signals) = match connect(store, &arguments.holding).await? {
+        Ok(connected) => connected,
+        Err(exit) => return Ok(exit),
+    };
     let client = &connection.client;
     let registered = tokio::select! {
         biased;

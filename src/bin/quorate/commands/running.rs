@@ -1,14 +1,20 @@
 //! What `lock`, `elect` and `register` have in common: a command that runs while something is held.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
 
-use quorate::kv::{Fence, LossReason};
+use futures_util::poll;
+use quorate::kv::{Clock as _, Fence, LossReason, SystemClock};
 
-use crate::arguments::RunArguments;
+use crate::arguments::{HoldArguments, RunArguments, StoreArguments};
 use crate::connection::Connection;
-use crate::exit::{Failure, system};
+use crate::exit::{Exit, Failure, system};
 use crate::output;
-use crate::process::{Child, Claim, End, Environment, Prepared, Signals, accompany, supervise};
+use crate::process::{Child, Claim, End, Environment, Prepared, Signals, accompany, ended_by, supervise};
 
 /// What a command finds in its environment.
 pub(super) fn environment(connection: &Connection, name: &str, fence: Option<Fence>) -> Environment {
@@ -21,6 +27,48 @@ pub(super) fn environment(connection: &Connection, name: &str, fence: Option<Fen
     environment.extend(connection.password_file.clone().map(|path| ("QUORATE_PASSWORD_FILE", path.into())));
     environment.extend(fence.map(|fence| ("QUORATE_FENCE", fence.to_string().into())));
     environment
+}
+
+/// How long this process looks for an answer, at most, before it sleeps.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Awaits what is likely to come at once, and does not sleep at first: where cores fall asleep, to be woken takes as long
+/// as what is waited for. Everything else goes on meanwhile, on this core too. As cancel-safe as what is awaited.
+pub(super) async fn awake<T>(soon: impl Future<Output = T>) -> T {
+    let clock = SystemClock::new();
+    let until = clock.now() + LOOK;
+    let looking = async {
+        while clock.now() < until {
+            std::thread::yield_now();
+            tokio::task::yield_now().await;
+        }
+        pending::<Infallible>().await
+    };
+    tokio::select! {
+        biased;
+        answer = soon => answer,
+        never = looking => match never {},
+    }
+}
+
+/// Connects, and takes over the signals while the store is being reached. Gives how this process is to end if one of them
+/// tells it to meanwhile.
+pub(super) async fn connect(
+    store: &StoreArguments,
+    holding: &HoldArguments,
+) -> Result<Result<(Connection, Signals), Exit>, Failure> {
+    let mut connecting = pin!(Connection::open_to_hold(store, holding));
+    let begun = poll!(&mut connecting);
+    let mut signals = Signals::take()?;
+    let connected = match begun {
+        Poll::Ready(connected) => connected,
+        Poll::Pending => tokio::select! {
+            biased;
+            signal = signals.end() => return Ok(Err(ended_by(signal))),
+            connected = awake(connecting) => connected,
+        },
+    };
+    Ok(Ok((connected?, signals)))
 }
 
 /// Runs the command under a claim, and what is to be run after its loss.
@@ -83,6 +131,21 @@ impl Drop for Ready {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_file(&self.0) {
             tracing::warn!(path = %self.0.display(), %error, "the ready file cannot be removed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_awaited_awake_comes_soon_and_late() {
+        let clock = SystemClock::new();
+        for pause in [Duration::ZERO, LOOK / 2, LOOK * 3] {
+            let until = clock.now() + pause;
+            awake(clock.sleep_until(until)).await;
+            assert!(clock.now() >= until);
         }
     }
 }

@@ -7,13 +7,14 @@
 //! `PR_SET_PDEATHSIG`. The same detour lets the command's process group have the terminal before the command can read
 //! from it.
 //!
-//! The detour takes about a millisecond, so it can be begun before it is known whether the command may run: the process
-//! waits for an [`Order`], which comes through a socket in the place of its stdin and brings the command's own stdin.
+//! The detour takes up to a millisecond, so it can be begun before it is known whether the command may run: the process
+//! waits for an [`Order`], which comes through a socket and brings the command's own stdin. Where this process has but one
+//! thread it is copied, and the copy goes the same way.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _, stdin};
+use std::io::{self, IoSlice, IoSliceMut, Write as _, stdin};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -24,13 +25,16 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
-use rustix::process::getppid;
+use rustix::process::{Pid, getppid, setpgid};
 
 use super::{Environment, terminal};
 use crate::exit::{Failure, system};
 
 /// The first argument of a process that is to become a command; its parent and the command follow.
 const BECOME: &str = "__become";
+
+/// The end of the last variable, and of the [`Order`].
+const END: &[u8] = b"\0\0";
 
 /// Room for one descriptor.
 const ONE: usize = rustix::cmsg_space!(ScmRights(1));
@@ -59,35 +63,58 @@ impl Order {
         Self { with_terminal, environment }
     }
 
-    /// Sends it, with this process's stdin.
+    /// Sends it, with this process's stdin: in one message, if it fits, so that the other is woken once.
     pub(super) fn send(&self, mut line: UnixStream) -> io::Result<()> {
         let stdin = stdin();
         let passed = [stdin.as_fd()];
         let mut space = [MaybeUninit::uninit(); ONE];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         ancillary.push(SendAncillaryMessage::ScmRights(&passed));
-        let first = [u8::from(self.with_terminal)];
-        retry_on_intr(|| sendmsg(&line, &[IoSlice::new(&first)], &mut ancillary, SendFlags::empty()))?;
-        let mut text = Vec::new();
+        let text = self.write();
+        let sent =
+            retry_on_intr(|| sendmsg(&line, &[IoSlice::new(&text)], &mut ancillary, SendFlags::empty()))?;
+        line.write_all(text.get(sent..).unwrap_or_default())
+    }
+
+    /// A word on the terminal and the variables, each with NUL behind it, and one more at the end.
+    fn write(&self) -> Vec<u8> {
+        let mut text = if self.with_terminal { b"+\0" } else { b"-\0" }.to_vec();
         for (name, value) in &self.environment {
             text.extend([name.as_bytes(), b"=", value.as_bytes(), b"\0"].concat());
         }
-        line.write_all(&text)
+        text.push(0);
+        text
     }
 
-    /// Waits for one on stdin, and puts the stdin that comes with it in its place. `None` if none will come.
-    fn receive() -> io::Result<Option<Self>> {
-        let mut first = [0];
+    /// Reads it; `None` for one that is not whole.
+    fn read(text: &[u8]) -> Option<Self> {
+        let mut words = text.strip_suffix(END)?.split(|byte| *byte == 0);
+        let with_terminal = words.next() == Some(b"+");
+        let pairs = words.filter_map(|pair| {
+            let equals = pair.iter().position(|byte| *byte == b'=')?;
+            let (name, value) = (pair.get(..equals)?, pair.get(equals + 1..)?);
+            Some((OsStr::from_bytes(name).to_owned(), OsStr::from_bytes(value).to_owned()))
+        });
+        Some(Self { with_terminal, environment: pairs.collect() })
+    }
+
+    /// Waits for one, and puts the stdin that comes with it in the place of this process's. `None` if none will come.
+    fn receive(line: impl AsFd) -> io::Result<Option<Self>> {
+        let mut part = [0; 4096];
         let mut space = [MaybeUninit::uninit(); ONE];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received = retry_on_intr(|| {
-            recvmsg(stdin(), &mut [IoSliceMut::new(&mut first)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
-        })?;
-        if received.bytes == 0 {
-            return Ok(None);
-        }
+        let mut read = retry_on_intr(|| {
+            recvmsg(&line, &mut [IoSliceMut::new(&mut part)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+        })?
+        .bytes;
         let mut text = Vec::new();
-        stdin().read_to_end(&mut text)?;
+        while read > 0 {
+            text.extend_from_slice(part.get(..read).unwrap_or_default());
+            if text.ends_with(END) {
+                break;
+            }
+            read = retry_on_intr(|| rustix::io::read(&line, &mut part))?;
+        }
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(mut passed) = message
                 && let Some(its_stdin) = passed.next()
@@ -95,12 +122,7 @@ impl Order {
                 rustix::stdio::dup2_stdin(its_stdin)?;
             }
         }
-        let pairs = text.split(|byte| *byte == 0).filter_map(|pair| {
-            let equals = pair.iter().position(|byte| *byte == b'=')?;
-            let (name, value) = (pair.get(..equals)?, pair.get(equals + 1..)?);
-            Some((OsStr::from_bytes(name).to_owned(), OsStr::from_bytes(value).to_owned()))
-        });
-        Ok(Some(Self { with_terminal: first != [0], environment: pairs.collect() }))
+        Ok(Self::read(&text))
     }
 }
 
@@ -122,19 +144,39 @@ pub(crate) fn become_command(words: &[OsString]) -> Option<ExitCode> {
     if marker != BECOME {
         return None;
     }
-    Some(match wait_to_become(parent, program, arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.tell(),
-    })
+    let is_parent = |now: Pid| *parent == *now.as_raw_nonzero().to_string();
+    Some(ended(wait_to_become(is_parent, stdin(), program, arguments)))
 }
 
-fn wait_to_become(parent: &OsStr, program: &OsStr, arguments: &[OsString]) -> Result<(), Failure> {
+/// The same in a copy of the parent, which leads no group yet.
+pub(super) fn become_from_copy(
+    parent: Pid,
+    line: UnixStream,
+    program: &OsStr,
+    arguments: &[OsString],
+) -> ExitCode {
+    let grouped = setpgid(None, None).map_err(|error| system(error.into()));
+    ended(grouped.and_then(|()| wait_to_become(|now| now == parent, line, program, arguments)))
+}
+
+fn ended(end: Result<(), Failure>) -> ExitCode {
+    match end {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}
+
+fn wait_to_become(
+    is_parent: impl FnOnce(Pid) -> bool,
+    line: impl AsFd,
+    program: &OsStr,
+    arguments: &[OsString],
+) -> Result<(), Failure> {
     die_with_parent().map_err(system)?;
-    let still_there = getppid().is_some_and(|now| *parent == *now.as_raw_nonzero().to_string());
-    if !still_there {
+    if !getppid().is_some_and(is_parent) {
         return Err(Failure::command(71, "the process that started this command is gone"));
     }
-    let Some(order) = Order::receive().map_err(system)? else { return Ok(()) };
+    let Some(order) = Order::receive(line).map_err(system)? else { return Ok(()) };
     if order.with_terminal {
         terminal::take();
     }
@@ -154,4 +196,28 @@ fn die_with_parent() -> io::Result<()> {
 #[expect(clippy::unnecessary_wraps, reason = "it is so elsewhere")]
 fn die_with_parent() -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_read_as_it_was_written_and_not_before_it_is_whole() {
+        for with_terminal in [true, false] {
+            for environment in [
+                vec![],
+                vec![("A", "".into()), ("B", "b=c".into())],
+                vec![("A", "a".into()), ("B", "".into())],
+            ] {
+                let order = Order::new(with_terminal, &environment);
+                let text = order.write();
+                for length in 0..text.len() {
+                    let part = &text[..length];
+                    assert!(!part.ends_with(END) && Order::read(part).is_none(), "{part:?}");
+                }
+                assert_eq!(Order::read(&text), Some(order));
+            }
+        }
+    }
 }
