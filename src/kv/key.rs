@@ -170,16 +170,14 @@ impl Key {
     }
 }
 
-/// Whether a text is a key as it stands, and not the root. Of a long list each is asked, so it is looked through once.
+/// Whether a text is a key as it stands, and not the root. Of a long list each is asked, so it is counted, for which many
+/// bytes are compared at once, and not looked for.
 fn is_normal(text: &str) -> bool {
-    let mut begins = true;
-    for byte in text.bytes() {
-        if byte == 0 || begins && byte == b'/' {
-            return false;
-        }
-        begins = byte == b'/';
-    }
-    !begins
+    let bytes = text.as_bytes();
+    let [first, rest @ ..] = bytes else { return false };
+    let is_slash = |byte: u8| byte == b'/';
+    let empty_segments = bytes.iter().zip(rest).filter(|(byte, next)| is_slash(**byte) && is_slash(**next));
+    !is_slash(*first) && !text.ends_with('/') && !bytes.contains(&0) && empty_segments.count() == 0
 }
 
 /// Whether a segment is the reserved one. Most texts have no `_` at all, which is seen sooner.
@@ -300,6 +298,20 @@ mod tests {
             let error = Key::new(text).unwrap_err();
             assert_eq!(error.kind(), crate::kv::ErrorKind::InvalidInput, "{text:?}");
             assert!(error.to_string().contains("_quorate") || error.to_string().contains("key"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_normal_if_each_of_its_segments_is() {
+        let mut texts = vec![String::new()];
+        for length in 0..7 {
+            let longest: Vec<_> = texts.iter().filter(|text| text.len() == length).cloned().collect();
+            texts
+                .extend(longest.iter().flat_map(|text| ["a", "/", "\0"].map(|next| format!("{text}{next}"))));
+        }
+        for text in &texts {
+            let normal = text.split('/').all(|segment| !segment.is_empty() && !segment.contains('\0'));
+            assert_eq!(is_normal(text), normal, "{text:?}");
         }
     }
 

@@ -58,7 +58,7 @@ pub(super) fn encode_below(prefix: &Key) -> String {
 /// A key of the server, if it is one here.
 pub(super) fn decode(raw: &str) -> Option<Key> {
     let bytes = raw.as_bytes();
-    if (0..bytes.len()).all(|at| is_plain(&bytes[at..])) {
+    if is_plain_throughout(bytes) || (0..bytes.len()).all(|at| is_plain(&bytes[at..])) {
         return Key::decode(raw).ok().filter(|key| !key.is_root() && key.as_str() == raw);
     }
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -75,6 +75,13 @@ pub(super) fn decode(raw: &str) -> Option<Key> {
     }
     let key = Key::decode(&String::from_utf8(decoded).ok()?).ok()?;
     (!key.is_root() && encode(&key) == raw).then_some(key)
+}
+
+/// Whether every byte of a key stands for itself, whatever comes behind it, as in most keys. Others are counted, for which
+/// many bytes are compared at once.
+fn is_plain_throughout(raw: &[u8]) -> bool {
+    let is_other = |byte: &&u8| !(byte.is_ascii_alphanumeric() || **byte == b'/' || **byte == b'-');
+    raw.iter().filter(is_other).count() == 0
 }
 
 /// Whether the first byte of what is left of a key stands for itself.
@@ -180,6 +187,13 @@ mod tests {
             [("_quorate/lock/jobs", "_quorate/lock/jobs"), ("ü b", "_C3_BC_20b"), ("my_key_1", "my_key_5F1")]
         {
             assert_eq!(encode(&Key::decode(text).unwrap()), raw);
+        }
+    }
+
+    #[test]
+    fn what_is_plain_throughout_is_so_whatever_comes_next() {
+        for (byte, next) in (0..=u8::MAX).flat_map(|byte| (0..=u8::MAX).map(move |next| (byte, next))) {
+            assert!(!is_plain_throughout(&[byte]) || is_plain(&[byte, next]), "{byte} {next}");
         }
     }
 

@@ -161,9 +161,9 @@ impl Session {
                 .at(limits.backend, "grant")
         };
         let granting = until(&*options.clock, patience, store.grant(options.ttl));
-        let (granted, place) = join(granting, async { task::Place::new(options.own_thread) }).await;
+        let (granted, runner) = join(granting, async { task::Runner::new(options.own_thread) }).await;
         let grant = granted.ok_or_else(late)??;
-        let place = place.map_err(|error| error.at(limits.backend, "grant"))?;
+        let runner = runner.map_err(|error| error.at(limits.backend, "grant"))?;
         let margin = options.margin_of(grant.ttl, &limits);
         let life = Life { state: SessionState::Live, renewed: sent, ttl: grant.ttl, margin, failing: false };
         if options.clock.now() >= life.deadline() {
@@ -183,7 +183,7 @@ impl Session {
             farewell: AtomicBool::new(false),
             ended: CancellationToken::new(),
         });
-        place.start(&core);
+        runner.start(&core);
         Ok(Self(Arc::new(Handle { core })))
     }
 

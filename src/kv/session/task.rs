@@ -17,14 +17,14 @@ use super::{Core, LossReason};
 use crate::kv::{Error, ErrorKind, Instant, Outcome, Renewal, Result, bad};
 
 /// Where the task of a session is to run. Dropped, nothing is left of it.
-pub(super) enum Place {
+pub(super) enum Runner {
     /// On the runtime of the caller.
     Here(Handle),
     /// On a thread of its own, which waits for it.
     Thread(oneshot::Sender<Arc<Core>>),
 }
 
-impl Place {
+impl Runner {
     /// Makes it: a thread takes a tenth of a millisecond, in which the store can grant the session.
     pub(super) fn new(own_thread: bool) -> Result<Self> {
         if !own_thread {
