@@ -163,7 +163,6 @@ impl Session {
         let granting = until(&*options.clock, patience, store.grant(options.ttl));
         let (granted, runner) = join(granting, async { task::Runner::new(options.own_thread) }).await;
         let grant = granted.ok_or_else(late)??;
-        let runner = runner.map_err(|error| error.at(limits.backend, "grant"))?;
         let margin = options.margin_of(grant.ttl, &limits);
         let life = Life { state: SessionState::Live, renewed: sent, ttl: grant.ttl, margin, failing: false };
         if options.clock.now() >= life.deadline() {
@@ -183,7 +182,8 @@ impl Session {
             farewell: AtomicBool::new(false),
             ended: CancellationToken::new(),
         });
-        runner.start(&core);
+        let started = runner.and_then(|runner| runner.start(&core));
+        started.map_err(|error| error.at(limits.backend, "grant"))?;
         Ok(Self(Arc::new(Handle { core })))
     }
 

@@ -18,8 +18,8 @@ use crate::kv::{Error, ErrorKind, Instant, Outcome, Renewal, Result, bad};
 
 /// Where the task of a session is to run. Dropped, nothing is left of it.
 pub(super) enum Runner {
-    /// On the runtime of the caller.
-    Here(Handle),
+    /// On the runtime of whoever starts it.
+    Here,
     /// On a thread of its own, which waits for it.
     Thread(oneshot::Sender<Arc<Core>>),
 }
@@ -28,10 +28,7 @@ impl Runner {
     /// Makes it: a thread takes a tenth of a millisecond, in which the store can grant the session.
     pub(super) fn new(own_thread: bool) -> Result<Self> {
         if !own_thread {
-            let here = Handle::try_current();
-            return here
-                .map(Self::Here)
-                .map_err(|error| Error::invalid("sessions need a tokio runtime").because(error));
+            return Ok(Self::Here);
         }
         let failed = |error: std::io::Error| {
             let why = "the thread that renews could not be started";
@@ -50,13 +47,19 @@ impl Runner {
     }
 
     /// Starts the task there. It ends with the session.
-    pub(super) fn start(self, core: &Arc<Core>) {
+    pub(super) fn start(self, core: &Arc<Core>) -> Result<()> {
         let core = Arc::clone(core);
         match self {
-            Self::Here(runtime) => drop(runtime.spawn(run(core))),
+            Self::Here => {
+                let runtime = Handle::try_current();
+                let runtime = runtime
+                    .map_err(|error| Error::invalid("sessions need a tokio runtime").because(error))?;
+                runtime.spawn(run(core));
+            }
             // The thread ends only after this, or with its process.
             Self::Thread(thread) => drop(thread.send(core)),
         }
+        Ok(())
     }
 }
 
