@@ -58,7 +58,7 @@ pub(super) fn encode_below(prefix: &Key) -> String {
 /// A key of the server, if it is one here.
 pub(super) fn decode(raw: &str) -> Option<Key> {
     let bytes = raw.as_bytes();
-    if is_plain_throughout(bytes) || (0..bytes.len()).all(|at| is_plain(&bytes[at..])) {
+    if is_plain_throughout(bytes) {
         return Key::decode(raw).ok().filter(|key| !key.is_root() && key.as_str() == raw);
     }
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -77,11 +77,13 @@ pub(super) fn decode(raw: &str) -> Option<Key> {
     (!key.is_root() && encode(&key) == raw).then_some(key)
 }
 
-/// Whether every byte of a key stands for itself, whatever comes behind it, as in most keys. Others are counted, for which
-/// many bytes are compared at once.
+/// Whether every byte of a key [is plain](is_plain), as in most keys. What is not is counted, for which many bytes are
+/// compared at once.
 fn is_plain_throughout(raw: &[u8]) -> bool {
-    let is_other = |byte: &&u8| !(byte.is_ascii_alphanumeric() || **byte == b'/' || **byte == b'-');
-    raw.iter().filter(is_other).count() == 0
+    let is_other = |byte: &&u8| !(byte.is_ascii_alphanumeric() || matches!(**byte, b'/' | b'-' | b'_'));
+    let is_mistakable = |(byte, next): &(&u8, &u8)| **byte == b'_' && is_digit(**next);
+    let pairs = raw.iter().zip(raw.get(1..).unwrap_or_default());
+    raw.iter().filter(is_other).count() == 0 && pairs.filter(is_mistakable).count() == 0
 }
 
 /// Whether the first byte of what is left of a key stands for itself.
@@ -191,9 +193,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_plain_throughout_is_so_whatever_comes_next() {
+    fn a_key_is_plain_throughout_if_every_byte_is() {
         for (byte, next) in (0..=u8::MAX).flat_map(|byte| (0..=u8::MAX).map(move |next| (byte, next))) {
-            assert!(!is_plain_throughout(&[byte]) || is_plain(&[byte, next]), "{byte} {next}");
+            let plain = is_plain(&[byte, next]) && is_plain(&[next]);
+            assert_eq!(is_plain_throughout(&[byte, next]), plain, "{byte} {next}");
         }
     }
 

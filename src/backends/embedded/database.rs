@@ -186,7 +186,7 @@ impl Drop for Transaction<'_> {
     }
 }
 
-/// Whether the last one who closes the file is to copy its log.
+/// Whether the last one who closes the file is to copy its log; also where it cannot be told how long that is.
 pub(super) fn has_long_log(path: &Path) -> bool {
     !beside(path, "-wal").metadata().is_ok_and(|log| log.len() < LONG_LOG)
 }

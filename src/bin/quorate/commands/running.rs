@@ -140,12 +140,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_awaited_awake_comes_soon_and_late() {
+    async fn what_is_awaited_awake_is_looked_for_and_then_waited_for() {
         let clock = SystemClock::new();
-        for pause in [Duration::ZERO, LOOK / 2, LOOK * 3] {
-            let until = clock.now() + pause;
-            awake(clock.sleep_until(until)).await;
-            assert!(clock.now() >= until);
-        }
+        let late = clock.now() + LOOK * 3;
+        awake(clock.sleep_until(late)).await;
+        assert!(clock.now() >= late);
+        // Nobody wakes who waits for this.
+        let mut looks = 0;
+        let unannounced = std::future::poll_fn(|_| {
+            looks += 1;
+            if looks > 2 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let found = tokio::time::timeout(Duration::from_secs(10), awake(unannounced));
+        assert!(found.await.is_ok(), "it was not looked for");
     }
 }
