@@ -51,7 +51,11 @@ impl StoreUrl {
         match rest.strip_prefix("//") {
             Some(rest) => {
                 let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-                // Then what was taken for a host may be the beginning of a password, and is not to be shown.
+                // What was taken for a host may be part of a password then, and is neither to be shown nor asked for.
+                let goes_on = path.contains('@') || url.options.keys().any(|name| name.contains('@'));
+                if goes_on && authority.contains('@') {
+                    return Err(malformed_host());
+                }
                 let cut_short = !authority.contains('@') && text.contains('@');
                 url.authority(authority).map_err(|error| if cut_short { malformed_host() } else { error })?;
                 // Without hosts it is a file, as in `embedded:///var/lib/app.db`, and its path is absolute.
@@ -203,7 +207,7 @@ fn options(query: &str) -> Result<BTreeMap<String, String>> {
 
 fn malformed_host() -> Error {
     Error::invalid(
-        "the store URL has a malformed host; or its password has a '/' or '?', which must be percent-encoded",
+        "the store URL has a malformed host; or its password has a '/', '?' or '@', which must be percent-encoded",
     )
 }
 
@@ -320,7 +324,15 @@ mod tests {
         // Also not in URLs that are not what they were meant to be.
         let slashless = StoreUrl::parse("redis:me:secret@h:1").unwrap().to_string();
         assert_eq!(slashless, "redis:***@h:1");
-        for unescaped in ["redis://me:secret/b@h:1/ns", "redis://me:secret?b@h:1"] {
+        for unescaped in [
+            "redis://me:secret/b@h:1/ns",
+            "redis://me:secret?b@h:1",
+            "redis://me:a@secret/b@h:1/ns",
+            "redis://me:a@secret?b@h:1",
+            "redis://me:a@secret:b/c@h:1",
+            "redis://me:a@h/secret@h:1",
+            "redis://me:a@h?secret@h:1",
+        ] {
             let error = StoreUrl::parse(unescaped).unwrap_err().to_string();
             assert!(!error.contains("secret") && error.contains("percent-encoded"), "{error}");
         }
