@@ -143,8 +143,14 @@ impl Default for Schemes {
         #[cfg(feature = "etcd")]
         let schemes = schemes.with("etcd", |url| {
             async move {
+                let with_session = url.is_with_session();
                 let options = crate::backends::EtcdOptions::from_url(url)?;
-                let store: Arc<dyn Coordinator> = Arc::new(crate::backends::Etcd::connect(options).await?);
+                let store = if with_session {
+                    crate::backends::Etcd::with_session(&options)?
+                } else {
+                    crate::backends::Etcd::connect(options).await?
+                };
+                let store: Arc<dyn Coordinator> = Arc::new(store);
                 Ok(store)
             }
             .boxed()

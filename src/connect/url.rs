@@ -26,6 +26,7 @@ pub struct StoreUrl {
     /// Whether hosts may stand in it, as after `//`.
     hierarchical: bool,
     options: BTreeMap<String, String>,
+    with_session: bool,
 }
 
 impl StoreUrl {
@@ -47,6 +48,7 @@ impl StoreUrl {
             path: String::new(),
             hierarchical: false,
             options: options(query)?,
+            with_session: false,
         };
         match rest.strip_prefix("//") {
             Some(rest) => {
@@ -120,6 +122,17 @@ impl StoreUrl {
                 Ok(())
             }
         }
+    }
+
+    /// Promises that the first thing asked of the store is a session, so that nothing need be asked before it.
+    pub(crate) fn promise_session(&mut self) {
+        self.with_session = true;
+    }
+
+    /// Whether that was promised.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn is_with_session(&self) -> bool {
+        self.with_session
     }
 
     /// The same place without the password and the token: a URL that may be handed on, to be used with them again.

@@ -11,6 +11,7 @@ use crate::kit::{Store, Trial, eventually, is_alive, number};
 pub(crate) const TRIALS: &[Trial] = &[
     ("lock_passes_the_end_of_the_command_on", passes_the_end_on),
     ("lock_refuses_wrong_usage", refuses_wrong_usage),
+    ("lock_is_understood_once_and_a_word_like_others_elsewhere", understood_once),
     ("every_other_failure_has_its_code", other_failures),
     ("lock_gives_up_in_time", gives_up_in_time),
     ("lock_hands_over_at_once", hands_over_at_once),
@@ -52,6 +53,21 @@ fn refuses_wrong_usage(store: &Store) {
     }
 }
 
+/// A copy of the process, which reads the words too, says nothing about them; and would not each time be the first to.
+fn understood_once(store: &Store) {
+    let once = |text: &str| assert_eq!(text.matches("Usage:").count(), 1, "{text}");
+    for _ in 0..50 {
+        once(&store.run(&["lock"]).exits(2).err());
+        once(&store.run(&["lock", "--help"]).exits(0).out());
+        once(&store.run(&["kv", "put", "lock"]).exits(2).err());
+    }
+    store.run(&["kv", "put", "lock", "lock"]).exits(0);
+    assert_eq!(store.run(&["kv", "get", "lock", "--raw"]).exits(0).out(), "lock");
+    let elected = store.start(&["elect", "lock", "--", "sh", "-c", "echo > leads; exec sleep 60"]);
+    store.wait_for("leads");
+    assert_eq!(elected.children().len(), 1, "nothing is left of a copy that was for nothing");
+}
+
 fn other_failures(store: &Store) {
     let damaged = store.path("damaged.db");
     let whole = format!("embedded:{}", damaged.display());
@@ -78,6 +94,9 @@ fn gives_up_in_time(store: &Store) {
     store.wait_for("held");
     store.run(&["lock", "a", "--no-wait", "--", "touch", "ran"]).exits(75).says("held");
     store.run(&["lock", "a", "--wait", "300ms", "--", "touch", "ran"]).exits(75).says("in time");
+    let outage = store.outage();
+    store.run(&["lock", "b", "--wait", "300ms", "--", "touch", "ran"]).exits(75).says("in time");
+    drop(outage);
     assert!(!store.path("ran").exists(), "a command ran without the lock");
     store.run(&["lock", "b", "--no-wait", "--", "true"]).exits(0);
     drop(holder);

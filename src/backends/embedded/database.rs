@@ -44,7 +44,8 @@ pub(super) struct Database {
     path: PathBuf,
     identity: (u64, u64),
     highest: Cell<i64>,
-    synced: Cell<Lasting>,
+    /// How long a change lasts as the connection is set now; `None` while it was not set.
+    synced: Cell<Option<Lasting>>,
 }
 
 /// After a write: rings for it, and lets the next one in, once this is dropped.
@@ -79,7 +80,7 @@ impl Database {
         let (connection, identity) = connect(&path)?;
         let bell = Bell::open(beside(&path, "-bell"))?;
         drop(inside);
-        let (highest, synced) = (Cell::new(0), Cell::new(Lasting::Always));
+        let (highest, synced) = (Cell::new(0), Cell::new(None));
         Ok(Some(Self { connection, gate, bell, path, identity, highest, synced }))
     }
 
@@ -108,9 +109,9 @@ impl Database {
     ) -> Result<(T, Written<'_>)> {
         let inside = self.gate.enter()?;
         self.check_file()?;
-        if self.synced.get() != lasting {
+        if self.synced.get() != Some(lasting) {
             schema::sync(&self.connection, lasting)?;
-            self.synced.set(lasting);
+            self.synced.set(Some(lasting));
         }
         let transaction = Transaction::begin(&self.connection, "BEGIN IMMEDIATE")?;
         let tables = Tables::new(&self.connection);

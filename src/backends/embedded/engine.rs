@@ -56,7 +56,7 @@ impl Engine {
     pub(super) fn run(mut self) {
         let _farewell = Farewell(Arc::clone(&self.fanout), Arc::clone(&self.path));
         // Whoever has opened it has something to ask.
-        Pace::linger(|| self.is_idle());
+        self.pace.linger(|| self.is_idle());
         loop {
             let (batch, open) = self.batch();
             if batch.is_empty() && !open {
@@ -67,7 +67,7 @@ impl Engine {
             self.tell();
             if all && open {
                 if some {
-                    Pace::linger(|| self.is_idle());
+                    self.pace.linger(|| self.is_idle());
                 }
                 self.wait();
             }

@@ -17,6 +17,9 @@ use super::job::Kind;
 /// How long the engine lingers after it has done something: longer than it takes to wake a caller, or it would be asleep
 /// whenever a caller that did not look comes again.
 const LINGER: Duration = Duration::from_micros(100);
+/// How long it lingers while the file has been open for no longer than this: a program that wants but a moment of it is about
+/// to ask again, and to wake a core that fell asleep since takes as long as all that it asks for.
+const AT_FIRST: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
 /// How long a caller looks for its answer, at most: an engine that sleeps must wake first. No other task of its thread
 /// goes on meanwhile.
 const LOOK: Duration = Duration::from_micros(150);
@@ -28,6 +31,8 @@ const QUICK: Duration = Duration::from_micros(100);
 #[derive(Debug)]
 pub(super) struct Pace {
     wake: Wake,
+    /// Until when it is [at first](AT_FIRST).
+    young_until: i64,
     asleep: AtomicBool,
     /// How many callers have asked and are not answered.
     asking: AtomicUsize,
@@ -39,6 +44,7 @@ impl Pace {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             wake: Wake::new()?,
+            young_until: after(AT_FIRST.1),
             asleep: AtomicBool::new(false),
             asking: AtomicUsize::new(0),
             // The first write is often all that a short program asks for.
@@ -71,8 +77,8 @@ impl Pace {
     }
 
     /// For the engine: lingers while there is nothing to do.
-    pub(super) fn linger(is_idle: impl Fn() -> bool) {
-        let until = after(LINGER);
+    pub(super) fn linger(&self, is_idle: impl Fn() -> bool) {
+        let until = after(if host::now() < self.young_until { AT_FIRST.0 } else { LINGER });
         while is_idle() && host::now() < until {
             std::thread::yield_now();
         }
@@ -161,6 +167,18 @@ mod tests {
                 }
             }
         });
+    }
+
+    #[test]
+    fn the_engine_of_a_young_file_lingers_longer() {
+        let mut pace = Pace::new().unwrap();
+        for (young_until, least) in [(i64::MAX, AT_FIRST.0), (0, LINGER)] {
+            pace.young_until = young_until;
+            let earliest = after(least);
+            pace.linger(|| true);
+            assert!(host::now() >= earliest);
+            pace.linger(|| false);
+        }
     }
 
     #[test]

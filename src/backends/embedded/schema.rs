@@ -88,8 +88,8 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), Fault> {
         _ => return Err(foreign()),
     }
     connection.pragma_update(None, "cache_size", -CACHE)?;
-    sync(connection, Lasting::Always)?;
     if header == (0, 0) {
+        sync(connection, Lasting::Always)?;
         if connection.pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))? > 0 {
             return Err(foreign());
         }
@@ -108,6 +108,7 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), Fault> {
     }
     let boot = host::boot()?;
     if connection.query_row("SELECT boot FROM host", [], |row| row.get::<_, String>(0))? != boot {
+        sync(connection, Lasting::Always)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         Tables::new(&transaction).end_all_sessions()?;
         transaction.execute("UPDATE host SET boot = ?1", [boot])?;

@@ -78,19 +78,22 @@ impl Connection {
         self.client.watch_client().max_decoding_message_size(usize::MAX)
     }
 
-    /// Asks for something, to see whether we are let in; and at the same time for the server's version, which not
-    /// everybody may be told.
+    /// Sees whether we are let in; and asks at the same time for the server's version, which not everybody may be told.
     pub(super) async fn probe(&self) -> Result<Option<Arc<str>>, etcd_client::Error> {
-        let options = etcd_client::GetOptions::new().with_keys_only().with_serializable();
-        let (mut kv, mut maintenance) = (self.kv(), self.client.maintenance_client());
-        let (asked, status) = tokio::join!(kv.get("_quorate", Some(options)), maintenance.status());
-        match asked {
-            Ok(_) => {}
-            // Let in, if not everywhere.
-            Err(error) if is_limited(&error) => {}
-            Err(error) => return Err(error),
-        }
+        let mut maintenance = self.client.maintenance_client();
+        let (let_in, status) = tokio::join!(self.is_let_in(), maintenance.status());
+        let_in?;
         Ok(status.ok().map(|status| format!("etcd {}", status.version()).into()))
+    }
+
+    /// Asks for something, to see whether we are let in.
+    pub(super) async fn is_let_in(&self) -> Result<(), etcd_client::Error> {
+        let options = etcd_client::GetOptions::new().with_keys_only().with_serializable();
+        match self.kv().get("_quorate", Some(options)).await {
+            // Let in, if not everywhere.
+            Err(error) if is_limited(&error) => Ok(()),
+            asked => asked.map(drop),
+        }
     }
 }
 

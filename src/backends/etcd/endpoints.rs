@@ -42,6 +42,8 @@ pub(super) struct Endpoints {
     credentials: Option<Credentials>,
     given: Option<Arc<Connection>>,
     times: Times,
+    /// Whether any member ever let us in.
+    entered: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -65,6 +67,7 @@ impl Endpoints {
             credentials: options.credentials().cloned(),
             given: None,
             times: options.times(),
+            entered: AtomicBool::new(false),
             state: Mutex::default(),
         })
     }
@@ -75,6 +78,7 @@ impl Endpoints {
             credentials: None,
             given: Some(Arc::new(Connection::given(client))),
             times: Times::default(),
+            entered: AtomicBool::new(true),
             state: Mutex::default(),
         }
     }
@@ -83,14 +87,31 @@ impl Endpoints {
         self.times
     }
 
-    /// Sees whether any member lets us in; each is asked once. Gives what runs there, where we are told.
+    /// Sees whether any member lets us in. Gives what runs there, where we are told.
     pub(super) async fn probe(&self) -> Result<Option<Arc<str>>> {
+        self.enter(|connection: Arc<Connection>| async move { connection.probe().await }).await
+    }
+
+    /// Whether any member ever let us in.
+    pub(super) fn have_been_entered(&self) -> bool {
+        self.entered.load(Ordering::Relaxed)
+    }
+
+    /// Asks for the first time. Each member is asked once, and who is let in nowhere is told why, rather than kept waiting.
+    pub(super) async fn enter<T, F, Fut>(&self, ask: F) -> Result<T>
+    where
+        F: Fn(Arc<Connection>) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<T, etcd_client::Error>> + Send,
+        T: Send,
+    {
         let mut tries = self.members.len().max(1);
         loop {
             let at = self.state().at;
-            let ask = |connection: Arc<Connection>| async move { connection.probe().await };
             let fault = match self.attempt(Instant::now() + self.times.attempt, &ask).await {
-                Ok(server) => return Ok(server),
+                Ok(answer) => {
+                    self.entered.store(true, Ordering::Relaxed);
+                    return Ok(answer);
+                }
                 Err(fault) => fault,
             };
             tries -= 1;

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::try_join;
+
 use super::connection::Connection;
 use super::endpoints::{Endpoints, Kind};
 use super::keys;
@@ -35,10 +38,18 @@ impl Lives {
 
 pub(super) async fn grant(endpoints: &Endpoints, ttl: Duration) -> Result<Grant> {
     // One whose answer is lost has nothing bound to it, and ends by itself.
-    let granted = endpoints.call(Kind::Repeatable, "grant", |connection: Arc<Connection>| async move {
+    let granting = endpoints.call(Kind::Repeatable, "grant", |connection: Arc<Connection>| async move {
         connection.lease().grant(whole_seconds(ttl), None).await
     });
-    let granted = granted.await?;
+    let granted = if endpoints.have_been_entered() {
+        granting.await?
+    } else {
+        // Anybody is granted a session, also who is let in nowhere.
+        let let_in =
+            endpoints.enter(|connection: Arc<Connection>| async move { connection.is_let_in().await });
+        let ((), granted) = try_join(let_in, granting.map(Ok)).await?;
+        granted?
+    };
     let (id, ttl) = (keys::session(granted.id()), seconds(granted.ttl()));
     let id = id.ok_or_else(|| {
         crate::kv::Error::new(ErrorKind::Internal, Outcome::Unknown, "a lease without a name was granted")

@@ -93,6 +93,12 @@ impl Etcd {
         Ok(Self { server, ..Self::with(endpoints) })
     }
 
+    /// The same, but nothing is sent yet: what is asked first shows whether any member lets us in, and fails as
+    /// [`connect`](Self::connect) does if none does. That must be a session.
+    pub(crate) fn with_session(options: &EtcdOptions) -> Result<Self> {
+        Ok(Self::with(Endpoints::new(options).map_err(|error| error.at(BACKEND, "connect"))?))
+    }
+
     /// The store that this client is connected to. Nothing is sent.
     ///
     /// Its connections are its own affair: it is asked, with the default deadlines, and no other member is; let it have

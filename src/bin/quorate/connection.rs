@@ -22,28 +22,30 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects, to hold nothing.
     pub(crate) async fn open(arguments: &StoreArguments) -> Result<Self, Failure> {
-        Self::connect(arguments, None, None).await
+        Self::connect(arguments, None, None, false).await
     }
 
-    /// Connects, to hold what hangs on a session, as these arguments say.
+    /// Connects, to hold what hangs on a session, as these arguments say; to hold it at once, if that is said.
     pub(crate) async fn open_to_hold(
         arguments: &StoreArguments,
         holding: &HoldArguments,
+        at_once: bool,
     ) -> Result<Self, Failure> {
-        Self::connect(arguments, holding.ttl, holding.id.as_deref()).await
+        Self::connect(arguments, holding.ttl, holding.id.as_deref(), at_once).await
     }
 
     async fn connect(
         arguments: &StoreArguments,
         ttl: Option<Duration>,
         id: Option<&str>,
+        with_session: bool,
     ) -> Result<Self, Failure> {
         let url = match &arguments.store {
             Some(url) => url.clone(),
             None => default_url()?,
         };
         let open = StoreUrl::parse(&url)?.without_secrets();
-        let mut builder = Client::builder(url).own_thread(true);
+        let mut builder = Client::builder(url).own_thread(true).with_session(with_session);
         if let Some(password) = arguments.password()? {
             builder = builder.password(password);
         }

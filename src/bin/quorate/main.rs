@@ -14,7 +14,7 @@ use clap::Parser;
 
 use arguments::{Arguments, Command, StoreArguments};
 use exit::{Exit, Failure};
-use process::{Forked, Prepared};
+use process::{Copied, Forked, Prepared};
 
 fn main() -> std::process::ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
@@ -22,26 +22,41 @@ fn main() -> std::process::ExitCode {
     if let Some(code) = process::become_command(&words) {
         return code;
     }
-    let arguments = Arguments::parse_from(words);
-    output::log();
-    let Arguments { store, command } = arguments;
-    let ended = match prepare(&command) {
-        Ok(Some(Forked::Other(code))) => return code,
-        Ok(Some(Forked::This(prepared))) => run(&store, command, Some(prepared)),
-        Ok(None) => run(&store, command, None),
-        Err(failure) => Err(failure),
+    let prepared = match prepare(&words) {
+        Some(Forked::This(prepared)) => Some(prepared),
+        Some(Forked::Other(copy)) => return go_on(copy, words),
+        None => None,
     };
-    match ended {
+    let arguments = Arguments::try_parse_from(words);
+    let Arguments { store, command } = match arguments {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            drop(prepared);
+            error.exit()
+        }
+    };
+    let prepared = prepared.filter(|_| matches!(command, Command::Lock(_)));
+    output::log();
+    match run(&store, command, prepared) {
         Ok(exit) => exit.into(),
         Err(failure) => failure.tell(),
     }
 }
 
-/// Prepares a command that runs once, while this process has but one thread.
-fn prepare(command: &Command) -> Result<Option<Forked>, Failure> {
-    match command {
-        Command::Lock(arguments) => Prepared::fork(&arguments.run.command).map(Some),
-        _ => Ok(None),
+/// Copies this process, for the command that runs while a lock is held. That is done while it has but one thread, and next
+/// to no memory of its own, each page of which is copied by whoever writes to it first: so before the words are
+/// understood. Where it was for nothing the copy is dropped.
+fn prepare(words: &[OsString]) -> Option<Forked> {
+    words.iter().any(|word| word == "lock").then(Prepared::fork).flatten()
+}
+
+/// What the copy does: it understands the words for itself. If they make no sense, that is for this process to say.
+fn go_on(copy: Copied, words: Vec<OsString>) -> std::process::ExitCode {
+    match Arguments::try_parse_from(words) {
+        Ok(Arguments { command: Command::Lock(arguments), .. }) => {
+            copy.become_command(&arguments.run.command)
+        }
+        _ => std::process::ExitCode::SUCCESS,
     }
 }
 

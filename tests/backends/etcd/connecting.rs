@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use libtest_mimic::Trial;
+use quorate::Client;
 use quorate::backends::{Etcd, EtcdOptions};
 use quorate::connect::Schemes;
 use quorate::kv::{
@@ -19,6 +20,7 @@ use crate::servers::etcd::{Etcd as Server, Options, PASSWORD, USER, Version};
 pub(super) fn trials(version: Version) -> Vec<Trial> {
     vec![
         trial(version, "whoever_is_not_let_in_is_told_why", refused),
+        trial(version, "a_session_that_is_opened_along_shows_who_is_let_in", along),
         trial(version, "a_token_that_dies_is_renewed", tokens),
         trial(version, "a_password_that_is_wrong_for_a_while_is_tried_again", forgiven),
         trial(version, "what_may_not_be_written_is_unauthorized", limited),
@@ -62,6 +64,26 @@ async fn refused(version: Version) {
     names(&error, ErrorKind::Unavailable, &["127.0.0.1:9"]);
     let error = refusal(EtcdOptions::new(["nowhere.invalid"])).await;
     names(&error, ErrorKind::Unavailable, &["nowhere.invalid:2379"]);
+}
+
+async fn along(version: Version) {
+    let etcd = Options::new(version).auth().start().await;
+    let host = etcd.addresses()[0];
+    for url in [
+        format!("etcd://{USER}:wrong@{host}"),
+        format!("etcd://{host}"),
+        "etcd://127.0.0.1:9,127.0.0.1:10".to_owned(),
+        "etcd://nowhere.invalid".to_owned(),
+    ] {
+        let before = quorate::connect(&url).await.expect_err("it is refused");
+        let along = Client::builder(&url).with_session(true).connect().await.expect_err("it is refused");
+        names(&along, before.kind(), &[&before.to_string()]);
+    }
+    let url = etcd.url("").replace(&host.to_string(), &format!("127.0.0.1:9,{host}"));
+    let client = Client::builder(&url).with_session(true).connect().await.expect("one lets us in");
+    let guard = client.mutex("m").expect("a name").lock().await.expect("it is free");
+    client.close().await;
+    drop(guard);
 }
 
 async fn tokens(version: Version) {

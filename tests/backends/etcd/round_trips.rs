@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use libtest_mimic::Trial;
+use quorate::Client;
 use quorate::discovery::{Instance, Registrar};
 use quorate::kv::{Consistency, StoreExt, Txn};
 use quorate::lock::Mutex;
@@ -19,6 +20,7 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
     vec![
         trial(version, "an_operation_costs_one_request", operations),
         trial(version, "a_lock_costs_one_transaction_and_one_to_give_it_back", acquire_and_release),
+        trial(version, "a_session_that_is_opened_along_costs_nothing_else", along),
         trial(version, "a_hand_over_costs_the_same_however_many_wait", hand_over),
         trial(version, "registrations_made_together_go_out_together", registrations),
     ]
@@ -65,6 +67,16 @@ async fn acquire_and_release(version: Version) {
     let both = since(&before, requests(&etcd).await);
     let costs = |counts| (of(counts, "Txn"), of(counts, "DeleteRange"));
     assert!(costs(&both) == (1, 1) && of(&both, "Range") <= 1 && both.len() <= 3, "{both:?}");
+}
+
+async fn along(version: Version) {
+    let etcd = Options::new(version).start().await;
+    let before = requests(&etcd).await;
+    let client = Client::builder(etcd.url("")).with_session(true).connect().await.expect("it lets us in");
+    let once = |kinds: &[&str]| kinds.iter().map(|kind| ((*kind).to_owned(), 1)).collect::<BTreeMap<_, _>>();
+    assert_eq!(since(&before, requests(&etcd).await), once(&["LeaseGrant", "Range"]));
+    client.close().await;
+    assert_eq!(since(&before, requests(&etcd).await), once(&["LeaseGrant", "Range", "LeaseRevoke"]));
 }
 
 async fn hand_over(version: Version) {

@@ -59,6 +59,13 @@ pub(crate) struct CompletionsArguments {
 }
 
 /// `kv`
+#[derive(Args, Debug)]
+pub(crate) struct KvArguments {
+    #[command(subcommand)]
+    pub(crate) command: KvCommand,
+}
+
+/// What may be done to the plain store.
 #[derive(Debug, Subcommand)]
 pub(crate) enum KvCommand {
     /// Print the value at a key; exit status 1 if there is none

@@ -120,8 +120,7 @@ pub(crate) enum Command {
     /// Say who is registered for a service; exit status 1 if nobody is
     Discover(DiscoverArguments),
     /// Read, write and watch the plain store
-    #[command(subcommand)]
-    Kv(KvCommand),
+    Kv(KvArguments),
     /// Look whether the store is well, and say what it promises
     Doctor(DoctorArguments),
     /// Print completions for a shell

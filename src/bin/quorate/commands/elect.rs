@@ -38,7 +38,7 @@ impl Pauses {
 
 pub(crate) async fn run(store: &StoreArguments, arguments: ElectArguments) -> Result<Exit, Failure> {
     let holding = &arguments.run.holding;
-    let (connection, mut signals) = match connect(store, holding).await? {
+    let (connection, mut signals) = match connect(store, holding, false).await? {
         Ok(connected) => connected,
         Err(exit) => return Ok(exit),
     };

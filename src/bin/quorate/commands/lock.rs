@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use quorate::Client;
-use quorate::kv::{Clock, ErrorKind, Key, Session, SystemClock};
+use quorate::kv::{Clock, ErrorKind, Instant, Key, Queue, Session, SystemClock};
 use quorate::lock::{Claim, Guard, Mutex};
 
 use super::running::{awake, connect, run_under};
@@ -26,10 +26,22 @@ pub(crate) async fn run(
             "shared locks and permits are not there yet; leave out --shared and --permits",
         ));
     }
-    // Its process starts while the store is reached and the lock is acquired.
+    // Nobody is asked for what cannot be.
+    let _possible = if arguments.native {
+        Queue::native(Key::new(&arguments.name)?)
+    } else {
+        Queue::lock(&arguments.name)?
+    };
+    // Its process starts while the store is reached and the lock is acquired; anew, where it could not be copied.
     let prepared = prepared.map_or_else(|| Prepared::new(&arguments.run.command), Ok)?;
     let (name, holding) = (&arguments.name, &arguments.run.holding);
-    let (connection, mut signals) = match connect(store, holding).await? {
+    let limit = Limit::begin(arguments.wait);
+    let connected = tokio::select! {
+        biased;
+        connected = connect(store, holding, true) => connected?,
+        () = limit.passed() => return Err(too_late(name)),
+    };
+    let (connection, mut signals) = match connected {
         Ok(connected) => connected,
         Err(exit) => return Ok(exit),
     };
@@ -42,7 +54,7 @@ pub(crate) async fn run(
     let acquired = tokio::select! {
         biased;
         signal = signals.end() => Err(ended_by(signal)),
-        guard = awake(acquire(&mutex, client, &arguments)) => Ok(guard),
+        guard = awake(acquire(&mutex, client, &arguments, &limit)) => Ok(guard),
     };
     let (ended, guard) = match acquired {
         Err(exit) => (Ok(exit), None),
@@ -67,7 +79,12 @@ pub(crate) async fn run(
 
 /// Waits for the lock, for as long as was asked for. A session that is lost while waiting costs the place in the queue,
 /// not the wait.
-async fn acquire(mutex: &Mutex, client: &Client, arguments: &LockArguments) -> Result<Guard, Failure> {
+async fn acquire(
+    mutex: &Mutex,
+    client: &Client,
+    arguments: &LockArguments,
+    limit: &Limit,
+) -> Result<Guard, Failure> {
     let name = &arguments.name;
     if arguments.no_wait {
         let taken = mutex.try_lock().await?;
@@ -83,19 +100,37 @@ async fn acquire(mutex: &Mutex, client: &Client, arguments: &LockArguments) -> R
             }
         }
     };
-    let clock = SystemClock::new();
-    let late = async {
-        match arguments.wait {
-            Some(wait) => clock.sleep_until(clock.now() + wait).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         biased;
         locked = locked => Ok(locked?),
-        () = late => Err(Failure::not_acquired(format!("{name} could not be acquired in time"))),
+        () = limit.passed() => Err(too_late(name)),
         never = tell(mutex, client, arguments) => match never {},
     }
+}
+
+/// How long a wait may take.
+struct Limit {
+    clock: SystemClock,
+    latest: Option<Instant>,
+}
+
+impl Limit {
+    fn begin(wait: Option<Duration>) -> Self {
+        let clock = SystemClock::new();
+        let latest = wait.map(|wait| clock.now() + wait);
+        Self { clock, latest }
+    }
+
+    async fn passed(&self) {
+        match self.latest {
+            Some(latest) => self.clock.sleep_until(latest).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn too_late(name: &str) -> Failure {
+    Failure::not_acquired(format!("{name} could not be acquired in time"))
 }
 
 /// Says what the wait is for: at first, and then ever more seldom. Each time costs one request.

@@ -28,7 +28,7 @@ pub(crate) async fn run(
         Command::Holders(arguments) => holders::run(store, arguments).await,
         Command::Register(arguments) => register::run(store, arguments).await,
         Command::Discover(arguments) => discover::run(store, arguments).await,
-        Command::Kv(command) => kv::run(store, command).await,
+        Command::Kv(arguments) => kv::run(store, arguments.command).await,
         Command::Doctor(arguments) => doctor::run(store, arguments).await,
         Command::Completions(arguments) => completions::run(&arguments),
     }

@@ -12,7 +12,7 @@ use crate::output;
 use crate::process::{Child, Signals, accompany, ended_by};
 
 pub(crate) async fn run(store: &StoreArguments, arguments: RegisterArguments) -> Result<Exit, Failure> {
-    let (connection, mut signals) = match connect(store, &arguments.holding).await? {
+    let (connection, mut signals) = match connect(store, &arguments.holding, false).await? {
         Ok(connected) => connected,
         Err(exit) => return Ok(exit),
     };

@@ -52,12 +52,13 @@ pub(super) async fn awake<T>(soon: impl Future<Output = T>) -> T {
 }
 
 /// Connects, and takes over the signals while the store is being reached. Gives how this process is to end if one of them
-/// tells it to meanwhile.
+/// tells it to meanwhile. What is held at once may be opened meanwhile too.
 pub(super) async fn connect(
     store: &StoreArguments,
     holding: &HoldArguments,
+    at_once: bool,
 ) -> Result<Result<(Connection, Signals), Exit>, Failure> {
-    let mut connecting = pin!(Connection::open_to_hold(store, holding));
+    let mut connecting = pin!(Connection::open_to_hold(store, holding, at_once));
     let begun = poll!(&mut connecting);
     let mut signals = Signals::take()?;
     let connected = match begun {

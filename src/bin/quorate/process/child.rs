@@ -52,36 +52,45 @@ pub(crate) struct Prepared {
 pub(crate) enum Forked {
     /// This process, and the other waits for the word.
     This(Prepared),
-    /// The other, which did not become the command, and is to end so.
-    Other(ExitCode),
+    /// The other.
+    Other(Copied),
+}
+
+/// What a copy of a process knows of that.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    parent: Pid,
+    line: UnixStream,
+}
+
+impl Copied {
+    /// Waits for the word, and becomes the command. Returns how this process is to end if it did not.
+    pub(crate) fn become_command(self, words: &[OsString]) -> ExitCode {
+        shim::become_from_copy(self.parent, self.line, words)
+    }
 }
 
 impl Prepared {
     /// Prepares a command in a copy of this process, which takes a tenth of a millisecond where a new one takes most of one.
-    /// There must be no other thread: a copy has none of them, but all that they had locked. `fork(2)`.
-    pub(crate) fn fork(words: &[OsString]) -> Result<Forked, Failure> {
-        let (program, arguments) = split(words)?;
-        let (ours, its) = UnixStream::pair().map_err(system)?;
+    /// There must be no other thread: a copy has none of them, but all that they had locked. `None` if the system has
+    /// no room for it. `fork(2)`.
+    pub(crate) fn fork() -> Option<Forked> {
+        let (ours, its) = UnixStream::pair().ok()?;
         let parent = getpid();
-        match fork::fork_process().map_err(system)? {
-            ProcessFork::Child => {
-                drop(ours);
-                Ok(Forked::Other(shim::become_from_copy(parent, its, program, arguments)))
-            }
+        match fork::fork_process().ok()? {
+            ProcessFork::Child => Some(Forked::Other(Copied { parent, line: its })),
             ProcessFork::Parent(child) => {
-                let id =
-                    Pid::from_raw(child.get()).ok_or_else(|| system(io::ErrorKind::InvalidData.into()))?;
+                let id = Pid::from_raw(child.get())?;
                 // Both do so, as either may be first.
                 let _ = setpgid(Some(id), Some(id));
-                Ok(Forked::This(Self { process: Process { id, reaped: false }, line: ours }))
+                Some(Forked::This(Self { process: Process { id, reaped: false }, line: ours }))
             }
         }
     }
 
     /// Prepares a command. Must be called on the main thread: the command dies with the thread that started it.
     pub(crate) fn new(words: &[OsString]) -> Result<Self, Failure> {
-        let (program, arguments) = split(words)?;
-        let (mut command, line) = shim::command(program, arguments).map_err(system)?;
+        let (mut command, line) = shim::command(words)?;
         let inner = command.process_group(0).spawn().map_err(system)?;
         let process = Process { id: Pid::from_child(&inner), reaped: false };
         Ok(Self { process, line })
@@ -95,10 +104,6 @@ impl Prepared {
         Order::new(has_terminal, environment).send(self.line).map_err(system)?;
         Ok(child)
     }
-}
-
-fn split(words: &[OsString]) -> Result<(&OsString, &[OsString]), Failure> {
-    words.split_first().ok_or_else(|| Failure::usage("there is no command to run"))
 }
 
 impl Process {

@@ -6,7 +6,7 @@ mod signals;
 mod supervise;
 mod terminal;
 
-pub(crate) use child::{Child, Environment, Forked, Prepared};
+pub(crate) use child::{Child, Copied, Environment, Forked, Prepared};
 pub(crate) use shim::become_command;
 pub(crate) use signals::{Signals, ended_by};
 pub(crate) use supervise::{Claim, End, accompany, supervise};

@@ -40,8 +40,9 @@ const END: &[u8] = b"\0\0";
 const ONE: usize = rustix::cmsg_space!(ScmRights(1));
 
 /// The process that is to become the command, to be started, and what it is ordered through.
-pub(super) fn command(program: &OsStr, arguments: &[OsString]) -> io::Result<(Command, UnixStream)> {
-    let (ours, its) = UnixStream::pair()?;
+pub(super) fn command(words: &[OsString]) -> Result<(Command, UnixStream), Failure> {
+    let (program, arguments) = split(words)?;
+    let (ours, its) = UnixStream::pair().map_err(system)?;
     let mut command = Command::new(own_program());
     command.arg(BECOME).arg(std::process::id().to_string()).arg(program).args(arguments);
     command.stdin(OwnedFd::from(its));
@@ -149,14 +150,17 @@ pub(crate) fn become_command(words: &[OsString]) -> Option<ExitCode> {
 }
 
 /// The same in a copy of the parent, which leads no group yet.
-pub(super) fn become_from_copy(
-    parent: Pid,
-    line: UnixStream,
-    program: &OsStr,
-    arguments: &[OsString],
-) -> ExitCode {
-    let grouped = setpgid(None, None).map_err(|error| system(error.into()));
-    ended(grouped.and_then(|()| wait_to_become(|now| now == parent, line, program, arguments)))
+pub(super) fn become_from_copy(parent: Pid, line: UnixStream, words: &[OsString]) -> ExitCode {
+    let become_it = || {
+        setpgid(None, None).map_err(|error| system(error.into()))?;
+        let (program, arguments) = split(words)?;
+        wait_to_become(|now| now == parent, line, program, arguments)
+    };
+    ended(become_it())
+}
+
+fn split(words: &[OsString]) -> Result<(&OsString, &[OsString]), Failure> {
+    words.split_first().ok_or_else(|| Failure::usage("there is no command to run"))
 }
 
 fn ended(end: Result<(), Failure>) -> ExitCode {
@@ -176,11 +180,13 @@ fn wait_to_become(
     if !getppid().is_some_and(is_parent) {
         return Err(Failure::command(71, "the process that started this command is gone"));
     }
+    let mut command = Command::new(program);
+    command.args(arguments);
     let Some(order) = Order::receive(line).map_err(system)? else { return Ok(()) };
     if order.with_terminal {
         terminal::take();
     }
-    let error = Command::new(program).args(arguments).envs(order.environment).exec();
+    let error = command.envs(order.environment).exec();
     let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
     Err(Failure::command(code, format!("the command {} cannot be run: {error}", program.display())))
 }
