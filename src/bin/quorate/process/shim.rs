@@ -16,8 +16,10 @@ use std::io::{self, IoSlice, IoSliceMut, Write as _, stdin};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use rustix::io::retry_on_intr;
@@ -180,15 +182,33 @@ fn wait_to_become(
     if !getppid().is_some_and(is_parent) {
         return Err(Failure::command(71, "the process that started this command is gone"));
     }
-    let mut command = Command::new(program);
-    command.args(arguments);
+    let found = find(program, std::env::var_os("PATH").as_deref());
     let Some(order) = Order::receive(line).map_err(system)? else { return Ok(()) };
     if order.with_terminal {
         terminal::take();
     }
-    let error = command.envs(order.environment).exec();
+    let as_found = |path: &OsStr| {
+        Command::new(path).arg0(program).args(arguments).envs(order.environment.clone()).exec()
+    };
+    // Should it be gone by now, or not be what it looks like, it is looked for as ever.
+    if let Some(path) = &found {
+        drop(as_found(path.as_os_str()));
+    }
+    let error = as_found(program);
     let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
     Err(Failure::command(code, format!("the command {} cannot be run: {error}", program.display())))
+}
+
+/// Where a program is that is named without a directory, while there is time for it: to try each directory by starting it
+/// there takes ten times as long as to look. `None` leaves it to that.
+fn find(program: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
+    let is_executable =
+        |file: &PathBuf| file.metadata().is_ok_and(|file| file.is_file() && file.mode() & 0o111 != 0);
+    let named = !program.is_empty() && !program.as_bytes().contains(&b'/');
+    // Those that are no paths from the root mean this process's directory, and are rare.
+    let directories =
+        std::env::split_paths(path.filter(|_| named)?).take_while(|directory| directory.is_absolute());
+    directories.map(|directory| directory.join(program)).find(is_executable)
 }
 
 #[cfg(target_os = "linux")]
@@ -207,6 +227,29 @@ fn die_with_parent() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_is_found_where_it_can_be_run() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let [none, plain, runs, later] = [(); 4].map(|()| tempfile::tempdir().unwrap());
+        for (directory, mode) in [(&plain, 0o644), (&runs, 0o755), (&later, 0o755)] {
+            let file = directory.path().join("program");
+            std::fs::write(&file, "").unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        std::fs::create_dir(none.path().join("program")).unwrap();
+        let path = std::env::join_paths([&none, &plain, &runs, &later].map(tempfile::TempDir::path)).unwrap();
+        let found = |program: &str, path: &OsStr| find(OsStr::new(program), Some(path));
+        assert_eq!(found("program", &path), Some(runs.path().join("program")));
+        assert_eq!(found("./program", &path), None);
+        assert_eq!(found("", &path), None);
+        assert_eq!(found("another", &path), None);
+        assert_eq!(find(OsStr::new("program"), None), None);
+        // The directory of this process comes first there, and who starts it knows that best.
+        let mut here = OsString::from(":");
+        here.push(&path);
+        assert_eq!(found("program", &here), None);
+    }
 
     #[test]
     fn an_order_is_read_as_it_was_written_and_not_before_it_is_whole() {
