@@ -27,11 +27,10 @@ pub(crate) async fn run(
         ));
     }
     // Nobody is asked for what cannot be.
-    let _possible = if arguments.native {
-        Queue::native(Key::new(&arguments.name)?)
-    } else {
-        Queue::lock(&arguments.name)?
-    };
+    let native = arguments.native.then(|| Key::new(&arguments.name)).transpose()?;
+    if native.is_none() {
+        Queue::lock(&arguments.name)?;
+    }
     // Its process starts while the store is reached and the lock is acquired; anew, where it could not be copied.
     let prepared = prepared.map_or_else(|| Prepared::new(&arguments.run.command), Ok)?;
     let (name, holding) = (&arguments.name, &arguments.run.holding);
@@ -46,10 +45,9 @@ pub(crate) async fn run(
         Err(exit) => return Ok(exit),
     };
     let client = &connection.client;
-    let mutex = if arguments.native {
-        Mutex::native(client.kv(), client.sessions(), Key::new(name)?)
-    } else {
-        client.mutex(name)?
+    let mutex = match native {
+        Some(path) => Mutex::native(client.kv(), client.sessions(), path),
+        None => client.mutex(name)?,
     };
     let acquired = tokio::select! {
         biased;

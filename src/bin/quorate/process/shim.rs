@@ -187,14 +187,14 @@ fn wait_to_become(
     if order.with_terminal {
         terminal::take();
     }
-    let as_found = |path: &OsStr| {
+    let become_it = |path: &OsStr| {
         Command::new(path).arg0(program).args(arguments).envs(order.environment.clone()).exec()
     };
     // Should it be gone by now, or not be what it looks like, it is looked for as ever.
     if let Some(path) = &found {
-        drop(as_found(path.as_os_str()));
+        drop(become_it(path.as_os_str()));
     }
-    let error = as_found(program);
+    let error = become_it(program);
     let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
     Err(Failure::command(code, format!("the command {} cannot be run: {error}", program.display())))
 }
