@@ -225,6 +225,13 @@ impl ClientBuilder {
         self
     }
 
+    /// The same, with a thread that is started once the session has lived for so long; see
+    /// [`SessionOptions::own_thread_after`].
+    pub fn own_thread_after(mut self, life: Duration) -> Self {
+        self.options = self.options.own_thread_after(life);
+        self
+    }
+
     /// Whether the session is opened along with the connection, rather than with the first thing that is held: for programs
     /// that hold something as soon as they are connected. On etcd that saves a round trip, as both are asked at once;
     /// there [`Limits::server`](crate::kv::Limits::server) stays unknown. Off by default.

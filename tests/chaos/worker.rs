@@ -38,8 +38,13 @@ pub(crate) async fn work(
     let clock = SystemClock::new();
     let random = Random::seeded(seed);
     let client = loop {
-        // Every other one renews on a thread of its own.
-        let builder = Client::builder(url).id(id).ttl(ttl).own_thread(seed.is_multiple_of(2));
+        let builder = Client::builder(url).id(id).ttl(ttl);
+        // Some renew on a thread of their own, at once or after a while.
+        let builder = match seed % 3 {
+            0 => builder.own_thread(true),
+            1 => builder.own_thread_after(ttl / 2),
+            _ => builder,
+        };
         match builder.connect().await {
             Ok(client) => break client,
             Err(error) => tracing::warn!(%error, "not connected"),

@@ -6,9 +6,13 @@ use std::time::Duration;
 use quorate::Client;
 use quorate::connect::{StoreUrl, default_url};
 use quorate::kv::Key;
+use tracing::level_filters::LevelFilter;
 
 use crate::arguments::{HoldArguments, StoreArguments};
 use crate::exit::{Failure, system};
+
+/// What is held for no longer needs no thread that renews it.
+const BRIEF: Duration = Duration::from_millis(50);
 
 /// A connected store, and how children find it.
 pub(crate) struct Connection {
@@ -45,7 +49,14 @@ impl Connection {
             None => default_url()?,
         };
         let open = StoreUrl::parse(&url)?.without_secrets();
-        let mut builder = Client::builder(url).own_thread(true).with_session(with_session);
+        let builder = Client::builder(url).with_session(with_session);
+        // What is held at once may be given back at once, and most often is before a thread would be of use. Nothing
+        // blocks this one so early but a log that nobody reads.
+        let mut builder = if with_session && LevelFilter::current() == LevelFilter::OFF {
+            builder.own_thread_after(BRIEF)
+        } else {
+            builder.own_thread(true)
+        };
         if let Some(password) = arguments.password()? {
             builder = builder.password(password);
         }

@@ -24,6 +24,7 @@ use super::{
 use adoption::{Adoption, Job};
 pub use options::SessionOptions;
 pub use sessions::Sessions;
+use task::{Runner, Task};
 use tickets::Tickets;
 
 /// Why a claim ended.
@@ -161,7 +162,7 @@ impl Session {
                 .at(limits.backend, "grant")
         };
         let granting = until(&*options.clock, patience, store.grant(options.ttl));
-        let (granted, runner) = join(granting, async { task::Runner::new(options.own_thread) }).await;
+        let (granted, runner) = join(granting, async { Runner::new(&options) }).await;
         let grant = granted.ok_or_else(late)??;
         let margin = options.margin_of(grant.ttl, &limits);
         let life = Life { state: SessionState::Live, renewed: sent, ttl: grant.ttl, margin, failing: false };
@@ -182,7 +183,7 @@ impl Session {
             farewell: AtomicBool::new(false),
             ended: CancellationToken::new(),
         });
-        let started = runner.and_then(|runner| runner.start(&core));
+        let started = runner.and_then(|runner| runner.start(Task::of(&core)));
         started.map_err(|error| error.at(limits.backend, "grant"))?;
         Ok(Self(Arc::new(Handle { core })))
     }
@@ -253,7 +254,7 @@ impl Session {
     /// lived (5 s at most).
     pub async fn close(&self) {
         let core = &self.0.core;
-        if core.options.own_thread {
+        if core.options.own_thread.is_some() {
             core.say_farewell().await;
         }
         core.closing.cancel();

@@ -2,6 +2,8 @@ use std::sync::Mutex as StdMutex;
 use std::thread::{self, ThreadId};
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use tokio::sync::oneshot;
 
 use super::adoption::MOMENT;
 use super::*;
@@ -419,4 +421,84 @@ async fn closing_is_bounded_with_a_thread_of_its_own_too() {
     session.close().await;
     let took = clock.now().since(before);
     assert!(took < Duration::from_secs(9), "{took:?}, where 5 s and what a busy machine adds are enough");
+}
+
+/// Where a job of the session runs.
+async fn thread_of(session: &Session) -> ThreadId {
+    let (told, thread) = oneshot::channel();
+    session.core().adopt(async move { told.send(thread::current().id()).unwrap() }.boxed());
+    thread.await.unwrap()
+}
+
+/// Goes on until the session is kept on a thread of its own.
+async fn moved(session: &Session) {
+    let here = thread::current().id();
+    for _ in 0..1_000_000 {
+        if thread_of(session).await != here {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("it has no thread of its own");
+}
+
+#[test]
+fn a_thread_that_comes_later_renews_while_the_runtime_is_blocked() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let life = Duration::from_millis(20);
+        let clock = SystemClock::new();
+        let options = SessionOptions::new(Duration::from_millis(300))
+            .own_thread_after(life)
+            .clock(Arc::new(clock.clone()));
+        let opened = clock.now();
+        let session = Session::open(&Arc::new(Memory::new()), options).await.unwrap();
+        moved(&session).await;
+        assert!(clock.now().since(opened) >= life, "not at once");
+        let blocked = clock.now();
+        while clock.now().since(blocked) < Duration::from_millis(900) {
+            std::hint::spin_loop();
+        }
+        assert!(session.is_live(), "{:?}", session.state());
+        session.close().await;
+    });
+}
+
+#[tokio::test]
+async fn what_ends_before_its_thread_comes_has_none() {
+    let here = thread::current().id();
+    let store = Arc::new(Forgetful::new(1));
+    let options = SessionOptions::new(Duration::from_mins(1)).own_thread_after(Duration::from_secs(30));
+    let session = Session::open(&store, options).await.unwrap();
+    assert_eq!(thread_of(&session).await, here);
+    session.close().await;
+    assert_eq!(store.store.sessions(), []);
+    assert_eq!(*store.revoked.lock().unwrap(), [here, here], "the second time by the task");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_begun_before_its_thread_came_is_finished_where_it_began_or_dropped() {
+    let here = thread::current().id();
+    let life = Duration::from_millis(20);
+    let options = SessionOptions::new(Duration::from_mins(1)).own_thread_after(life);
+    let session = Session::open(&Arc::new(Memory::new()), options).await.unwrap();
+    let job = || {
+        let (go, gone) = oneshot::channel::<()>();
+        let (told, thread) = oneshot::channel();
+        let job = async move {
+            gone.await.unwrap();
+            told.send(thread::current().id()).unwrap();
+        };
+        session.core().adopt(job.boxed());
+        (go, thread)
+    };
+    let (finished, left) = (job(), job());
+    assert_eq!(thread_of(&session).await, here);
+    tokio::time::advance(life).await;
+    moved(&session).await;
+    finished.0.send(()).unwrap();
+    assert_eq!(finished.1.await, Ok(here));
+    session.close().await;
+    let left = tokio::time::timeout(life, left.1).await;
+    assert!(left.expect("it is dropped").is_err(), "its session is over");
 }
