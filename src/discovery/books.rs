@@ -24,16 +24,24 @@ struct Agenda {
     look: BTreeSet<Key>,
     /// What stands at these may not be what is wanted.
     commit: BTreeSet<Key>,
+    /// The same of those that came just now, one by one: thousands are sorted at once sooner than each is put in its place.
+    fresh: Vec<Key>,
 }
 
 impl Agenda {
     fn is_empty(&self) -> bool {
-        self.look.is_empty() && self.commit.is_empty()
+        self.look.is_empty() && self.commit.is_empty() && self.fresh.is_empty()
+    }
+
+    fn sort(&mut self) {
+        let mut fresh = BTreeSet::from_iter(std::mem::take(&mut self.fresh));
+        self.commit.append(&mut fresh);
     }
 
     fn append(&mut self, mut other: Self) {
         self.look.append(&mut other.look);
         self.commit.append(&mut other.commit);
+        self.fresh.append(&mut other.fresh);
     }
 }
 
@@ -174,7 +182,7 @@ impl Books {
         }
         slot.insert(Tracked { standing: None, acknowledged: false, displaced: false, record });
         self.count(&key);
-        self.agenda.commit.insert(key);
+        self.agenda.fresh.push(key);
         Ok(())
     }
 
@@ -365,6 +373,7 @@ impl Books {
         let session = self.session.clone()?;
         let (mut txn, mut batch) = (Txn::new(), Batch(Vec::new()));
         let (mut ops, mut bytes) = (0, 0);
+        self.agenda.sort();
         while batch.len() < most {
             let Some(key) = self.agenda.commit.pop_first() else { break };
             let Some(tracked) = self.tracked.get(&key) else { continue };
@@ -412,16 +421,25 @@ impl Books {
     /// The commit took effect and made these entries.
     pub(super) fn applied(&mut self, batch: Batch, entries: Vec<Entry>) {
         let mut made = entries.into_iter();
-        for Item { key, number, .. } in batch.0 {
-            let Some(number) = number else {
-                self.finish(&key);
+        let (put, deleted): (Vec<_>, Vec<_>) = batch.0.into_iter().partition(|item| item.number.is_some());
+        let mut next = self.tracked.range_mut::<Key, _>(..);
+        for Item { key, number, .. } in put {
+            // They are in the order of the keys: most often it is what comes next, and need not be searched for.
+            let mut found = next.next().filter(|(next, _)| **next == key);
+            if found.is_none() {
+                next = self.tracked.range_mut(&key..);
+                found = next.next().filter(|(next, _)| **next == key);
+            }
+            let (Some(number), Some(entry), Some((_, tracked))) = (number, made.next(), found) else {
                 continue;
             };
-            let (Some(entry), Some(tracked)) = (made.next(), self.tracked.get_mut(&key)) else { continue };
             let current = entry.session == self.session;
             tracked.standing = entry.session.map(|_| Standing { version: entry.version, number, current });
             tracked.acknowledged = true;
             tracked.record.acknowledge(number);
+        }
+        for item in deleted {
+            self.finish(&item.key);
         }
     }
 

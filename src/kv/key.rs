@@ -113,11 +113,24 @@ impl Key {
     /// What remains of this key below `prefix`, if it is `prefix` or below it.
     #[must_use]
     pub fn strip(&self, prefix: &Self) -> Option<Self> {
+        Some(Self { text: Arc::clone(&self.text), start: self.start_below(prefix)? })
+    }
+
+    /// The same of a key that is needed no longer; the key itself if nothing remains.
+    pub(crate) fn into_stripped(self, prefix: &Self) -> std::result::Result<Self, Self> {
+        match self.start_below(prefix) {
+            Some(start) => Ok(Self { start, ..self }),
+            None => Err(self),
+        }
+    }
+
+    /// Where in its text begins what remains below `prefix`.
+    fn start_below(&self, prefix: &Self) -> Option<usize> {
         let rest = match self.below(prefix) {
             Some(rest) => rest.len(),
             None => (self == prefix).then_some(0)?,
         };
-        Some(Self { text: Arc::clone(&self.text), start: self.text.len() - rest })
+        Some(self.text.len() - rest)
     }
 
     /// The text below `prefix`, if it is strictly below it or both are the root.

@@ -62,20 +62,20 @@ impl<S: Store> Namespaced<S> {
     }
 
     fn places(&self, places: Vec<PlaceRef>) -> Result<Vec<PlaceRef>> {
-        let strip = |place: PlaceRef| Ok(PlaceRef { key: inner_key(&self.namespace, &place.key)?, ..place });
+        let strip = |place: PlaceRef| Ok(PlaceRef { key: inner_key(&self.namespace, place.key)?, ..place });
         places.into_iter().map(strip).collect()
     }
 }
 
-fn inner_key(namespace: &Key, key: &Key) -> Result<Key> {
-    key.strip(namespace).ok_or_else(|| {
+fn inner_key(namespace: &Key, key: Key) -> Result<Key> {
+    key.into_stripped(namespace).map_err(|key| {
         let why = format!("the store answered with a key outside the namespace {namespace:?}");
-        Error::new(ErrorKind::Internal, Outcome::Unknown, why).on(key)
+        Error::new(ErrorKind::Internal, Outcome::Unknown, why).on(&key)
     })
 }
 
 fn inner_entry(namespace: &Key, entry: Entry) -> Result<Entry> {
-    Ok(Entry { key: inner_key(namespace, &entry.key)?, ..entry })
+    Ok(Entry { key: inner_key(namespace, entry.key)?, ..entry })
 }
 
 fn inner_event(namespace: &Key, event: Event) -> Result<Event> {
@@ -84,7 +84,7 @@ fn inner_event(namespace: &Key, event: Event) -> Result<Event> {
             entries.into_iter().map(|entry| inner_entry(namespace, entry)).collect::<Result<_>>()?,
         ),
         Event::Put(entry) => Event::Put(inner_entry(namespace, entry)?),
-        Event::Delete(key) => Event::Delete(inner_key(namespace, &key)?),
+        Event::Delete(key) => Event::Delete(inner_key(namespace, key)?),
     })
 }
 
@@ -123,7 +123,7 @@ impl<S: Store> Store for Namespaced<S> {
                 Ok(Write::Applied(entries?))
             }
             Write::Rejected(Rejection { key, found }) => Ok(Write::Rejected(Rejection {
-                key: inner_key(&self.namespace, &key)?,
+                key: inner_key(&self.namespace, key)?,
                 found: found.map(|entry| self.entry(entry)).transpose()?,
             })),
         }
@@ -181,7 +181,7 @@ impl<S: QueueStore> QueueStore for Namespaced<S> {
         limit: usize,
     ) -> Result<Entered> {
         let entered = self.store.enter(&self.queue(queue)?, session, ticket, value, limit).await?;
-        let key = inner_key(&self.namespace, &entered.place.key)?;
+        let key = inner_key(&self.namespace, entered.place.key)?;
         let place = Place { queue: queue.clone(), key, ..entered.place };
         Ok(Entered { place, ahead: self.places(entered.ahead)? })
     }
@@ -198,6 +198,6 @@ impl<S: QueueStore> QueueStore for Namespaced<S> {
     fn read_place(&self, queue: &Queue, entry: &Entry) -> Option<PlaceRef> {
         let outer = Entry { key: self.outer(&entry.key).ok()?, ..entry.clone() };
         let place = self.store.read_place(&self.queue(queue).ok()?, &outer)?;
-        Some(PlaceRef { key: place.key.strip(&self.namespace)?, ..place })
+        Some(PlaceRef { key: place.key.into_stripped(&self.namespace).ok()?, ..place })
     }
 }
