@@ -83,6 +83,20 @@ impl Operations for Alike {
         self.leave(&place, state).await;
     }
 
+    /// With flags as long as quorate's, which the server tells with each entry.
+    async fn fill_alike(&self, prefix: &str, count: usize) -> bool {
+        for nth in 0..count {
+            let flags = u64::MAX / 2 - u64::try_from(nth).expect("a small number");
+            let (key, value) = (format!("{prefix}/{nth:05}"), STANDARD.encode(VALUE));
+            self.commit(&[json!({ "Verb": "set", "Key": key, "Value": value, "Flags": flags })]).await;
+        }
+        true
+    }
+
+    async fn list_alike(&self, prefix: &str) -> usize {
+        self.0.list(prefix).await
+    }
+
     async fn hand_over_alike(&self, queue: &str, idle: Duration) -> Option<Duration> {
         let [first, second] = ["0", "1"].map(|nth| format!("{queue}/{nth}"));
         let state = self.enter(queue, &first).await;
