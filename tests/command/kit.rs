@@ -222,6 +222,13 @@ impl Running {
         children.expect("the system tells").split_whitespace().map(str::to_owned).collect()
     }
 
+    /// The names of its threads.
+    pub(crate) fn threads(&self) -> Vec<String> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("the system tells");
+        let name = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm")).ok();
+        threads.flatten().filter_map(name).map(|name| name.trim_end().to_owned()).collect()
+    }
+
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ran {
         eventually("its end", || self.0.try_wait().expect("it is a child"));

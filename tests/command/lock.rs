@@ -20,6 +20,7 @@ pub(crate) const TRIALS: &[Trial] = &[
     ("lock_loses_no_increment_of_an_unprotected_counter", loses_no_increment),
     ("lock_has_a_ready_file_while_the_command_runs", ready_file),
     ("lock_says_what_it_waits_for", says_what_it_waits_for),
+    ("lock_is_renewed_by_a_thread_of_its_own", renewed_by_a_thread),
 ];
 
 fn passes_the_end_on(store: &Store) {
@@ -234,4 +235,14 @@ fn says_what_it_waits_for(store: &Store) {
     assert!(!quiet.exits(75).err().contains("waiting for a"));
     drop(holder);
     eventually("the lock is free", || store.run(&["lock", "a", "--no-wait", "--", "true"]).is_ok());
+}
+
+/// Sooner or later, so that nothing that blocks the other thread costs what is held for long.
+fn renewed_by_a_thread(store: &Store) {
+    for what in ["lock", "elect"] {
+        let held = store.start(&[what, "a", "--", "sh", "-c", &format!("echo > {what}; exec sleep 60")]);
+        store.wait_for(what);
+        let renews = || held.threads().iter().any(|name| name == "quorate-session");
+        eventually("a thread that renews", || renews().then_some(()));
+    }
 }

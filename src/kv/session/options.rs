@@ -68,8 +68,9 @@ impl SessionOptions {
     }
 
     /// The same, with a thread that is started only when the session has lived for so long: for programs that hold
-    /// something for a moment, and can do without what a thread costs (0.15 ms). Until then the runtime that opens the
-    /// session must not be blocked, and with it the session ends. If the thread cannot be started then, it goes on so.
+    /// something for a moment, and would rather not wait for a thread to start and to end (some 0.3 ms). Until then it is as
+    /// without one: the runtime on which the session was opened must not be blocked, and the session ends with it. That
+    /// stays so if no thread can be started then.
     pub fn own_thread_after(mut self, life: Duration) -> Self {
         self.own_thread = Some(life);
         self
