@@ -53,7 +53,7 @@ fn lock_true(arena: &Arena, scale: Scale) -> Vec<Contestant> {
 fn read_again(program: &OsStr) {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places = std::env::split_paths(&path).map(|directory| directory.join(program));
-    // A path with a slash is itself, wherever it is looked for.
+    // A path from the root stays what it is, whatever it is joined to.
     let place = places.find(|place| place.is_file()).unwrap_or_else(|| program.into());
     let mut file = File::open(place).expect("the program is there");
     file.sync_all().expect("it is on the disk");

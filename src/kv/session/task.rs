@@ -32,26 +32,9 @@ impl Runner {
     pub(super) fn new(options: &SessionOptions) -> Result<Self> {
         match options.own_thread {
             None => Ok(Self::Here(None)),
-            Some(Duration::ZERO) => Self::thread(),
+            Some(Duration::ZERO) => thread().map(Self::Thread),
             Some(later) => Ok(Self::Here(Some(options.clock.now() + later))),
         }
-    }
-
-    fn thread() -> Result<Self> {
-        let failed = |error: std::io::Error| {
-            let why = "the thread that renews could not be started";
-            Error::new(ErrorKind::Internal, Outcome::Unknown, why).because(error)
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let (sender, task) = oneshot::channel::<Task>();
-        let waiting = async {
-            if let Ok(task) = task.await {
-                task.run(None).await;
-            }
-        };
-        let thread = std::thread::Builder::new().name("quorate-session".into());
-        thread.spawn(move || runtime.block_on(waiting)).map_err(failed)?;
-        Ok(Self::Thread(sender))
     }
 
     /// Starts the task there. It ends with the session.
@@ -68,6 +51,24 @@ impl Runner {
         }
         Ok(())
     }
+}
+
+/// Starts a thread, which waits for the task it is to run.
+fn thread() -> Result<oneshot::Sender<Task>> {
+    let failed = |error: std::io::Error| {
+        let why = "the thread that renews could not be started";
+        Error::new(ErrorKind::Internal, Outcome::Unknown, why).because(error)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let (sender, task) = oneshot::channel::<Task>();
+    let waiting = async {
+        if let Ok(task) = task.await {
+            task.run(None).await;
+        }
+    };
+    let thread = std::thread::Builder::new().name("quorate-session".into());
+    thread.spawn(move || runtime.block_on(waiting)).map_err(failed)?;
+    Ok(sender)
 }
 
 /// The task, wherever it runs. Whatever becomes of it, nobody waits for it in vain, or believes in the session.
@@ -94,7 +95,7 @@ impl Task {
                 Left::Session(reason) => break reason,
                 Left::Runtime => {}
             }
-            match Runner::thread() {
+            match thread() {
                 Ok(thread) => return self.move_to(thread, adopted).await,
                 Err(error) => {
                     tracing::warn!(session = %core.id, %error, "the session is kept without a thread of its own");
@@ -117,14 +118,13 @@ impl Task {
     }
 
     /// Leaves the session to a thread. What was adopted before may need this runtime, and is finished here.
-    async fn move_to(self, thread: Runner, mut adopted: Adopted) {
+    async fn move_to(self, thread: oneshot::Sender<Self>, mut adopted: Adopted) {
         let core = Arc::clone(&self.0);
-        if thread.start(self).is_ok() {
-            tokio::select! {
-                biased;
-                () = core.ended.cancelled() => {}
-                () = async { while let Some(done) = adopted.next().await { finished(&core, &done) } } => {}
-            }
+        drop(thread.send(self));
+        tokio::select! {
+            biased;
+            () = core.ended.cancelled() => {}
+            () = async { while let Some(done) = adopted.next().await { finished(&core, &done) } } => {}
         }
     }
 }
