@@ -11,7 +11,7 @@ use redis::{RedisError, Value};
 
 use super::changes::Told;
 use super::connection::Connection;
-use super::error::{Cure, Fault, classify};
+use super::error::{Cure, Fault};
 use super::options::RedisOptions;
 use super::reply::{Reply, State};
 use super::scripts::{Script, VERIFY};
@@ -50,11 +50,12 @@ impl History {
         *self.known()
     }
 
-    /// Sees whether what we know stands on this server too; if not, whatever we ask it next is told so.
-    pub(super) async fn verify(&self, connection: &Connection) -> Result<(), Fault> {
-        let Some(State { stamp, .. }) = self.seen() else { return Ok(()) };
-        let asked = self.run(connection, &VERIFY, &[stamp.to_string().as_bytes()]).await;
-        asked.map(drop).map_err(|error| classify(error, &connection.address))
+    /// Asks whether what we know stands on this server too; if not, that and whatever we ask it next is told so.
+    pub(super) async fn verify(&self, connection: &Connection) -> Result<Value, RedisError> {
+        // One look: with the stamp of another revision than that which is asked about, everything would be taken for lost.
+        let seen = self.seen();
+        let stamp = seen.map_or(0, |seen| seen.stamp).to_string();
+        self.ask(connection, &VERIFY, seen, &[stamp.as_bytes()]).await
     }
 
     /// Runs a script, which is told what we know.
@@ -64,9 +65,18 @@ impl History {
         script: &Script,
         arguments: &[&[u8]],
     ) -> Result<Value, RedisError> {
+        self.ask(connection, script, self.seen(), arguments).await
+    }
+
+    async fn ask(
+        &self,
+        connection: &Connection,
+        script: &Script,
+        seen: Option<State>,
+        arguments: &[&[u8]],
+    ) -> Result<Value, RedisError> {
         // In one text: it lives as long as the request is under way.
         let mut known = String::with_capacity(3 * 20);
-        let seen = self.seen();
         if let Some(State { epoch, .. }) = seen {
             write_number(&mut known, epoch);
         }
@@ -133,4 +143,77 @@ pub(super) fn regressed() -> Error {
     let why = "the server lost what it had acknowledged: it was restarted without its data, an older copy took its \
                place, or it failed over; every session of before is void";
     Error::new(ErrorKind::FenceRegression, Outcome::NotApplied, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::net::TcpListener;
+
+    use super::super::options::Credentials;
+    use super::super::tls::Way;
+    use super::*;
+
+    const TIMES: u64 = 2000;
+
+    /// What scripts on one connection are told, as a server hears it that answers all of them.
+    async fn told(server: TcpListener) -> Vec<Vec<String>> {
+        let (mut stream, _) = server.accept().await.unwrap();
+        let (reader, mut writer) = stream.split();
+        let mut reader = BufReader::new(reader);
+        let mut told = Vec::new();
+        for _ in 0..TIMES {
+            let mut words = Vec::new();
+            let mut line = String::new();
+            reader.read_line(&mut line).await.unwrap();
+            let count: usize = line[1..].trim_end().parse().unwrap();
+            for _ in 0..count {
+                line.clear();
+                reader.read_line(&mut line).await.unwrap();
+                let length: usize = line[1..].trim_end().parse().unwrap();
+                let mut word = vec![0; length + 2];
+                reader.read_exact(&mut word).await.unwrap();
+                word.truncate(length);
+                words.push(String::from_utf8(word).unwrap());
+            }
+            // The script's name, how many keys there are, and the key.
+            told.push(words.split_off(4));
+            writer.write_all(b"+OK\r\n").await.unwrap();
+        }
+        told
+    }
+
+    /// It once showed the stamp of one revision and asked for the next, and a server that had lost nothing was taken for one that
+    /// had: all sessions of the store were void.
+    #[tokio::test]
+    async fn the_stamp_that_is_shown_is_of_the_revision_that_is_asked_for() {
+        let history = Arc::new(History::new(&RedisOptions::new("localhost")));
+        let see = |history: &History, revision| history.see(State { epoch: 1, revision, stamp: revision });
+        see(&history, 1);
+        let seen = Arc::downgrade(&history);
+        let elsewhere = thread::spawn(move || {
+            for nth in 2.. {
+                let Some(history) = seen.upgrade() else { break };
+                see(&history, nth);
+            }
+        });
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap().to_string();
+        let told = tokio::spawn(told(server));
+        let way = Way::new(None).unwrap();
+        let connection = Connection::open(&way, address, &Credentials::default(), 0).await.unwrap();
+        for _ in 0..TIMES {
+            history.verify(&connection).await.unwrap();
+        }
+        drop(history);
+        elsewhere.join().unwrap();
+        let told = told.await.unwrap();
+        for words in &told {
+            assert_eq!((words.len(), &*words[0], &words[1]), (4, "1", &words[3]), "{words:?}");
+        }
+        assert!(told.windows(2).any(|pair| pair[0][1] != pair[1][1]), "what was seen changed meanwhile");
+    }
 }

@@ -20,7 +20,7 @@ use super::find::Finder;
 use super::history::History;
 use super::options::{RedisOptions, Replicas, Times};
 use super::reply::Reply;
-use super::scripts::{Script, TICK, VERIFY};
+use super::scripts::{Script, TICK};
 use crate::kv::{Error, ErrorKind, Outcome, Result};
 
 /// How many connections there may be at the same time, over all runtimes.
@@ -142,8 +142,9 @@ impl Servers {
 
     /// Sees whether what we know stands there still; if not, says so.
     pub(super) async fn verify(&self, operation: &'static str) -> Result<()> {
-        let stamp = self.history.seen().map_or(0, |known| known.stamp).to_string();
-        self.call(Kind::Repeatable, operation, &VERIFY, &[stamp.as_bytes()]).await.map(drop)
+        let ask = |connection: Arc<Connection>| async move { self.history.verify(&connection).await };
+        let value = self.repeat(Kind::Repeatable, operation, Lane::Shared, &ask).await?;
+        self.history.learn(value).map(drop).map_err(|fault| fault.error.at(BACKEND, operation))
     }
 
     /// The same on the lane of those who wait; says also how many replicas have what the script wrote.
@@ -302,7 +303,9 @@ impl Servers {
 /// A connection to the primary, where what we have seen stands.
 async fn dial(finder: &Finder, history: &History) -> Result<Connection, Fault> {
     let connection = finder.connect().await?;
-    history.verify(&connection).await?;
+    if history.seen().is_some() {
+        history.verify(&connection).await.map_err(|error| classify(error, &connection.address))?;
+    }
     Ok(connection)
 }
 
