@@ -165,9 +165,19 @@ fn unescape(name: &str) -> Option<String> {
 
 /// The number at the end of a place's name, if it is one. It may have wrapped around.
 pub(super) fn sequence(name: &str) -> Option<i32> {
-    let ends = MARKS.iter().filter_map(|mark| name.rfind(mark).map(|at| at + mark.len()));
-    let number = &name[ends.max()?..];
-    (number.len() >= 10 && !number.starts_with('+')).then(|| number.parse().ok())?
+    numbered(name).map(|(_, number)| number)
+}
+
+/// What stands before a place's number, and the number. It is asked of each who stands in a queue, so it looks at the end of the
+/// name and does not search all of it.
+fn numbered(name: &str) -> Option<(&str, i32)> {
+    let digits = name.bytes().rev().take_while(u8::is_ascii_digit).count();
+    let is_marked = |stem: &&str| MARKS.iter().any(|mark| stem.ends_with(mark));
+    let stem = name.get(..name.len() - digits)?;
+    let stem = Some(stem).filter(is_marked).or_else(|| stem.strip_suffix('-').filter(is_marked))?;
+    let number = &name[stem.len()..];
+    let number = if number.len() < 10 { None } else { number.parse().ok() };
+    Some((stem, number?))
 }
 
 /// What stands before the number of a place of ours. It never comes again: `attempt` is counted by the session.
@@ -177,9 +187,8 @@ pub(super) fn place_stem(session: &SessionId, ticket: &Ticket, attempt: u64) -> 
 
 /// Whose a place of ours is, by its name.
 pub(super) fn place_owner(name: &str) -> Option<(SessionId, Ticket)> {
-    sequence(name)?;
-    let (stem, _) = name.rsplit_once(MARKS[0])?;
-    let (stem, attempt) = stem.rsplit_once('.')?;
+    let (stem, _) = numbered(name)?;
+    let (stem, attempt) = stem.strip_suffix(MARKS[0])?.rsplit_once('.')?;
     attempt.parse::<u64>().ok()?;
     let (owner, ticket) = stem.split_once('-')?;
     let owner = SessionId::new(owner);
@@ -197,8 +206,10 @@ pub(super) fn session(number: i64) -> Option<SessionId> {
 /// The number of a session; `None` for one that ZooKeeper cannot have granted.
 pub(super) fn session_number(session: &SessionId) -> Option<i64> {
     let text = session.as_str();
-    let number = u64::from_str_radix(text, 16).ok()?;
-    (number != 0 && format!("{number:016x}") == text).then_some(number.cast_signed())
+    let is_written_so =
+        text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let number = u64::from_str_radix(text, 16).ok().filter(|number| is_written_so && *number != 0)?;
+    Some(number.cast_signed())
 }
 
 /// An entry as the server tells it.
@@ -288,7 +299,22 @@ mod tests {
         for foreign in ["_c_0b1f-lock-0000000001", "0b1f__lock__0000000001"] {
             assert_eq!((place_owner(foreign), sequence(foreign)), (None, Some(1)));
         }
-        for other in ["latch-0000000001", "-lock-", "x-lock-1", "x-lock-+000000001", "x-lock-99999999999"] {
+        for (other, number) in
+            [("x-lock--2147483648", i32::MIN), ("x__lock__-000000001", -1), ("é-lock-0000000002", 2)]
+        {
+            assert_eq!(sequence(other), Some(number), "{other}");
+        }
+        for other in [
+            "",
+            "0000000001",
+            "latch-0000000001",
+            "-lock-",
+            "x-lock--",
+            "x-lock-1",
+            "x-lock---000000001",
+            "x-lock-+000000001",
+            "x-lock-99999999999",
+        ] {
             assert_eq!(sequence(other), None, "{other}");
         }
     }

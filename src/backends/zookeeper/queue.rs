@@ -52,11 +52,11 @@ pub(super) async fn enter(
             ticket: *ticket,
             key,
         };
-        let ahead = nearest(queue, &made.name, made.names);
-        if limit == 0 || ahead.is_empty() {
+        let mut ahead = nearest(queue, &made.name, made.names).peekable();
+        if limit == 0 || ahead.peek().is_none() {
             return Ok(Entered { place, ahead: Vec::new() });
         }
-        return match seen(&Via::Session(&live), queue, &ahead, limit).await {
+        return match seen(&Via::Session(&live), queue, ahead, limit).await {
             Ok(Some(ahead)) => Ok(Entered { place, ahead }),
             Ok(None) => again(store, place, limit).await,
             // The place stands.
@@ -307,11 +307,11 @@ pub(super) async fn ahead(store: &Store, place: &Place, limit: usize) -> Result<
         if !stands {
             return Ok(None);
         }
-        let ahead = nearest(&place.queue, place.key.name(), names);
-        if limit == 0 || ahead.is_empty() {
+        let mut ahead = nearest(&place.queue, place.key.name(), names).peekable();
+        if limit == 0 || ahead.peek().is_none() {
             return Ok(Some(Vec::new()));
         }
-        if let Some(ahead) = seen(&Via::Shared(&store.ensemble), &place.queue, &ahead, limit).await? {
+        if let Some(ahead) = seen(&Via::Shared(&store.ensemble), &place.queue, ahead, limit).await? {
             return Ok(Some(ahead));
         }
     }
@@ -352,7 +352,7 @@ async fn rank(store: &Store, place: &Place, directory: &str, own: &str) -> Optio
     }
     let names = names.ok()?;
     let seen = names.iter().any(|name| name == place.key.name());
-    (seen && nearest(&place.queue, place.key.name(), names).is_empty()).then_some(Rank::First)
+    (seen && nearest(&place.queue, place.key.name(), names).next().is_none()).then_some(Rank::First)
 }
 
 /// Removes the place. By its name alone, which is given once: it has the ticket in it.
@@ -374,36 +374,39 @@ pub(super) async fn leave(store: &Store, place: &Place) -> Result<bool> {
     Ok(deleted)
 }
 
-/// The places ahead of one, by name, nearest first. Numbers wrap around, so it is their distance that counts.
-fn nearest(queue: &Queue, own: &str, names: Vec<String>) -> Vec<(Key, String)> {
-    let Some(own) = keys::sequence(own) else { return Vec::new() };
-    let distance = |name: &String| keys::sequence(name).map(|other| own.wrapping_sub(other));
-    let mut ahead: Vec<_> = names
-        .into_iter()
-        .filter(|name| queue.is_native() || keys::place_owner(name).is_some())
-        .filter_map(|name| Some((distance(&name).filter(|distance| *distance > 0)?, name)))
-        .collect();
+/// The places ahead of one, by name, nearest first. Numbers wrap around, so it is their distance that counts. Only what is asked for
+/// is taken apart: whoever is next looks at all who wait behind, and at the nearest of those ahead whoever comes last.
+fn nearest(queue: &Queue, own: &str, names: Vec<String>) -> impl Iterator<Item = (Key, String)> {
+    let own = keys::sequence(own);
+    let distance =
+        |name: &str| Some(own?.wrapping_sub(keys::sequence(name)?)).filter(|distance| *distance > 0);
+    let ahead = names.into_iter().filter_map(|name| Some((distance(&name)?, name)));
+    let mut ahead: Vec<_> = ahead.collect();
     ahead.sort_unstable();
-    let directory = keys::directory(queue.key());
-    let keyed = ahead.into_iter().filter_map(|(_, name)| {
+    let (directory, native) = (keys::directory(queue.key()), queue.is_native());
+    let counts = move |name: &String| native || keys::place_owner(name).is_some();
+    ahead.into_iter().map(|(_, name)| name).filter(counts).filter_map(move |name| {
         let path = keys::below(&directory, &name);
         match keys::decode(&path)? {
             keys::Is::Entry(key) => Some((key, path)),
             keys::Is::Directory(_) => None,
         }
-    });
-    keyed.collect()
+    })
 }
 
 /// The nearest of these, with their numbers: one flight. `None` when one of them is gone, and others are nearest now.
 async fn seen(
     via: &Via<'_>,
     queue: &Queue,
-    ahead: &[(Key, String)],
+    mut ahead: impl Iterator<Item = (Key, String)>,
     limit: usize,
 ) -> Result<Option<Vec<PlaceRef>>> {
     let mut places = Vec::new();
-    for some in ahead.chunks(limit) {
+    loop {
+        let some: Vec<_> = ahead.by_ref().take(limit).collect();
+        if some.is_empty() {
+            return Ok(Some(places));
+        }
         let stats = via.call(Kind::Repeatable, "ahead", |client: Arc<Client>| {
             let paths: Vec<_> = some.iter().map(|(_, path)| path.clone()).collect();
             async move {
@@ -424,7 +427,6 @@ async fn seen(
             }
         }
     }
-    Ok(Some(places))
 }
 
 fn children(answer: Result<(Vec<String>, Stat), Zk>) -> Result<Vec<String>, Zk> {
@@ -493,7 +495,7 @@ mod tests {
         let names =
             ["a-lock-2147483647", "z-lock-0000000009", "k__lock__2147483646", "later-lock--2147483646", "x"];
         let ahead = nearest(&native, "me-lock--2147483648", names.map(str::to_owned).to_vec());
-        let keys: Vec<_> = ahead.iter().map(|(key, _)| key.as_str()).collect();
+        let keys: Vec<_> = ahead.map(|(key, _)| key.to_string()).collect();
         assert_eq!(keys, ["jobs/a-lock-2147483647", "jobs/k__lock__2147483646", "jobs/z-lock-0000000009"]);
     }
 }
