@@ -27,7 +27,7 @@ const OPERATIONS: usize = 64;
 
 #[derive(Clone)]
 pub(crate) struct Consul {
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     client: Client<HttpConnector, Full<Bytes>>,
     watcher: Client<HttpConnector, Full<Bytes>>,
     /// What locks hang on.

@@ -13,14 +13,20 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::consul::Consul;
-use super::{Changes, Floor as _, Operations, Turns, VALUE};
+use super::{Changes, Crowd, Floor as _, Operations, Turns, VALUE, Waiters};
 use crate::work::after;
 
+#[derive(Clone)]
 pub(crate) struct Alike(Consul);
 
 impl Alike {
     pub(crate) fn of(raw: &Consul) -> Self {
         Self(raw.clone())
+    }
+
+    /// Another client of the same server, with connections and a session of its own.
+    async fn another(&self) -> Self {
+        Self(Consul::connect(self.0.address).await)
     }
 
     /// With flags of its own each time, as a write that changes nothing has no state of its own.
@@ -36,7 +42,9 @@ impl Alike {
         let lock =
             json!({ "Verb": "lock", "Key": place, "Value": value, "Flags": flags, "Session": session });
         let absent = json!({ "Verb": "check-not-exists", "Key": place });
-        self.commit(&[absent, lock, json!({ "Verb": "get-tree", "Key": format!("{queue}/") })]).await
+        let standing = json!({ "Verb": "get-tree", "Key": format!("{queue}/") });
+        let told = self.told(&[absent, lock, standing]).await;
+        state(told.iter().find(|told| told["KV"]["Key"] == place))
     }
 
     async fn leave(&self, place: &str, state: i64) {
@@ -46,11 +54,19 @@ impl Alike {
 
     /// Returns the state of what was written last.
     async fn commit(&self, operations: &[Value]) -> i64 {
-        let operations: Vec<_> = operations.iter().map(|operation| json!({ "KV": operation })).collect();
-        let answer = self.0.commit(&operations).await;
-        let last = answer["Results"].as_array().and_then(|results| results.last());
-        last.map_or(0, |last| last["KV"]["ModifyIndex"].as_i64().expect("an index"))
+        let told = self.told(operations).await;
+        told.last().map_or(0, |last| state(Some(last)))
     }
+
+    async fn told(&self, operations: &[Value]) -> Vec<Value> {
+        let operations: Vec<_> = operations.iter().map(|operation| json!({ "KV": operation })).collect();
+        let mut answer = self.0.commit(&operations).await;
+        answer["Results"].as_array_mut().map(std::mem::take).unwrap_or_default()
+    }
+}
+
+fn state(told: Option<&Value>) -> i64 {
+    told.and_then(|told| told["KV"]["ModifyIndex"].as_i64()).expect("an index")
 }
 
 /// Fails if a session holds it.
@@ -111,30 +127,42 @@ impl Operations for Alike {
         Some(took)
     }
 
+    async fn crowd_alike(&self, clients: usize) -> Option<Crowd> {
+        let mut each = Vec::new();
+        for _ in 0..clients {
+            each.push(self.another().await);
+        }
+        Some(Box::new(each))
+    }
+
+    async fn watch_alike(&self, key: &str) -> Option<Changes> {
+        self.0.watch(key).await
+    }
+}
+
+#[async_trait]
+impl Waiters for Vec<Alike> {
     /// Under keys as long as quorate's, which a look has to read, and with as many watches at the server as have places.
-    async fn stand_alike(&self, queue: &str, count: usize) -> Option<Turns> {
-        let place = |nth: usize| format!("{queue}/{}-x{nth:032x}", self.0.session);
-        let first = self.enter(queue, &place(0)).await;
+    async fn stand(&self, queue: &str, count: usize) -> Turns {
+        let at = |nth: usize| &self[nth % self.len()];
+        let place = |nth: usize| format!("{queue}/{}-x{nth:032x}", at(nth).0.session);
+        let first = at(0).enter(queue, &place(0)).await;
         let mut waiting = JoinSet::new();
         for nth in 1..=count {
-            let state = self.enter(queue, &place(nth)).await;
-            let mut changes = self.0.watch(&place(nth - 1)).await?;
-            let (alike, queue, own) = (Self(self.0.clone()), queue.to_owned(), place(nth));
+            let state = at(nth).enter(queue, &place(nth)).await;
+            let mut changes = at(nth).0.watch(&place(nth - 1)).await.expect("it tells");
+            let (alike, queue, own) = (at(nth).clone(), queue.to_owned(), place(nth));
             waiting.spawn(async move {
                 changes.next().await;
                 assert_eq!(alike.0.list(&queue).await, count + 1 - nth, "it is the first");
                 alike.leave(&own, state).await;
             });
         }
-        let (alike, held) = (Self(self.0.clone()), place(0));
+        let (alike, held) = (at(0).clone(), place(0));
         let turns = async move {
             alike.leave(&held, first).await;
             waiting.join_all().await;
         };
-        Some(turns.boxed())
-    }
-
-    async fn watch_alike(&self, key: &str) -> Option<Changes> {
-        self.0.watch(key).await
+        turns.boxed()
     }
 }

@@ -48,6 +48,16 @@ pub(crate) type Changes = BoxStream<'static, ()>;
 /// From when the first leaves a queue until all who wait there have had their turn.
 pub(crate) type Turns = BoxFuture<'static, ()>;
 
+/// Clients that wait in a queue.
+pub(crate) type Crowd = Box<dyn Waiters>;
+
+/// Several clients that wait in a queue.
+#[async_trait]
+pub(crate) trait Waiters: Send + Sync {
+    /// Has one stand in a queue and so many wait behind it, each of whom watches the place ahead.
+    async fn stand(&self, queue: &str, count: usize) -> Turns;
+}
+
 /// Single operations.
 #[async_trait]
 pub(crate) trait Operations: Send + Sync {
@@ -82,9 +92,8 @@ pub(crate) trait Operations: Send + Sync {
         None
     }
 
-    /// Has one stand in a queue and so many wait behind it, each of whom watches the place ahead. Nothing where a
-    /// [single hand-over](Self::hand_over_alike) stands for all of them.
-    async fn stand_alike(&self, _queue: &str, _count: usize) -> Option<Turns> {
+    /// So many clients that wait in a queue. Nothing where a [single hand-over](Self::hand_over_alike) stands for all of them.
+    async fn crowd_alike(&self, _clients: usize) -> Option<Crowd> {
         None
     }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::{Bar, Metric, Scale};
 use crate::arena::Arena;
 use crate::contest::{Contestant, Role, Slice, Work, micros};
-use crate::floor::{Floor, Operations, Turns, VALUE};
+use crate::floor::{Crowd, Floor, Turns, VALUE};
 use crate::work::{after, reported};
 
 /// How many clients the waiters share, at most: by default Consul takes 200 connections from one address.
@@ -69,15 +69,15 @@ async fn waiters(arena: &Arena, scale: Scale, count: usize) -> Vec<Contestant> {
     all
 }
 
-/// As many by hand, with the requests that the contract takes, where those who wait have a part in what one hand-over takes.
+/// As many by hand at as many clients, with the requests that the contract takes, where those who wait have a part in what one
+/// hand-over takes.
 async fn standing(arena: &Arena, count: usize) -> Option<Contestant> {
-    let alike = arena.alike.clone()?;
-    alike.stand_alike(STOOD_IN, 0).await?.await;
-    Some(Contestant::new(Role::Alike, "same requests", Standing { alike, count, turns: None }))
+    let crowd = arena.alike.as_ref()?.crowd_alike(CLIENTS.min(count)).await?;
+    Some(Contestant::new(Role::Alike, "same requests", Standing { crowd, count, turns: None }))
 }
 
 struct Standing {
-    alike: Arc<dyn Operations>,
+    crowd: Crowd,
     count: usize,
     turns: Option<Turns>,
 }
@@ -85,7 +85,7 @@ struct Standing {
 impl Work for Standing {
     fn prepare(&mut self) -> LocalBoxFuture<'_, ()> {
         async {
-            self.turns = self.alike.stand_alike(STOOD_IN, self.count).await;
+            self.turns = Some(self.crowd.stand(STOOD_IN, self.count).await);
             sleep(SETTLED).await;
         }
         .boxed_local()
