@@ -50,7 +50,7 @@ impl Consul {
         made["ID"].as_str().expect("it has a name").to_owned()
     }
 
-    async fn ask(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Bytes {
+    pub(super) async fn ask(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Bytes {
         send(&self.client, self.address, method, path, body.into()).await.into_body()
     }
 

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
+use http::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -80,8 +81,20 @@ impl Operations for Alike {
         self.commit(&[self.set(key, &value), free(key)]).await;
     }
 
+    /// Not `?raw`, which tells neither which state it is nor whether it is bound.
     async fn get(&self, key: &str) -> Option<Bytes> {
-        self.0.get(key).await
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Stored {
+            value: String,
+            create_index: u64,
+            modify_index: u64,
+            session: Option<String>,
+        }
+        let answer = self.0.ask(Method::GET, &format!("/v1/kv/{key}?consistent"), Bytes::new()).await;
+        let [stored]: [Stored; 1] = serde_json::from_slice(&answer).ok()?;
+        assert!(stored.create_index <= stored.modify_index && stored.session.is_none(), "it is not bound");
+        Some(STANDARD.decode(stored.value).expect("it is Base64").into())
     }
 
     async fn state(&self, key: &str) -> i64 {

@@ -14,25 +14,30 @@ use crate::work::{abreast, timed};
 
 const LISTED: usize = 1000;
 
+/// How many operations a slice has of those that are under way in numbers. Client and server may fall into step, so that one waits for
+/// the other, which halves what they do: gets from Consul, 22,000 or 40,000 a second. A slice is to have its share of both; with a
+/// quarter of this, most had but one.
+const MANY: usize = 6000;
+
 pub(super) fn metrics() -> Vec<Metric> {
     macro_rules! metric {
-        ($name:literal, $unit:literal, $bar:expr, $both:ident) => {
+        ($name:literal, $unit:literal, $bar:expr, $rounds:literal, $both:ident) => {
             Metric {
                 name: $name,
                 unit: $unit,
                 bar: |backend| if backend == "embedded" { Bar::None } else { $bar },
-                rounds: 27,
+                rounds: $rounds,
                 contestants: |arena, scale| $both(arena, scale).boxed_local(),
             }
         };
     }
     vec![
-        metric!("put", "µs", Bar::AtMost(1.10), put),
-        metric!("get", "µs", Bar::AtMost(1.10), get),
-        metric!("cas", "µs", Bar::AtMost(1.10), cas),
-        metric!("list-1000", "µs", Bar::AtMost(1.15), list),
-        metric!("put-64", "op/s", Bar::AtLeast(0.90), puts),
-        metric!("get-64", "op/s", Bar::AtLeast(0.90), gets),
+        metric!("put", "µs", Bar::AtMost(1.10), 27, put),
+        metric!("get", "µs", Bar::AtMost(1.10), 27, get),
+        metric!("cas", "µs", Bar::AtMost(1.10), 27, cas),
+        metric!("list-1000", "µs", Bar::AtMost(1.15), 27, list),
+        metric!("put-64", "op/s", Bar::AtLeast(0.90), 9, puts),
+        metric!("get-64", "op/s", Bar::AtLeast(0.90), 9, gets),
     ]
 }
 
@@ -130,7 +135,7 @@ async fn list(arena: &Arena, scale: Scale) -> Vec<Contestant> {
 }
 
 async fn puts(arena: &Arena, scale: Scale) -> Vec<Contestant> {
-    let operations = scale.of(1500);
+    let operations = scale.of(MANY);
     let ours = async |client: Client, key: Key| {
         abreast(operations, async move |nth| {
             let key = key.child(&format!("{}", nth % 64)).expect("a key");
@@ -144,7 +149,7 @@ async fn puts(arena: &Arena, scale: Scale) -> Vec<Contestant> {
 }
 
 async fn gets(arena: &Arena, scale: Scale) -> Vec<Contestant> {
-    let operations = scale.of(1500);
+    let operations = scale.of(MANY);
     let ours = async |client: Client, key: Key| {
         client.kv().put(key.clone(), VALUE).await.expect("it is put");
         abreast(operations, async move |_| {
