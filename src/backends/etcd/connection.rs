@@ -7,6 +7,7 @@ use tokio::sync::OnceCell;
 use tonic::transport::Endpoint;
 
 use super::error::{Fault, classify};
+use super::gathering::Connector;
 
 /// Where a member is.
 #[derive(Clone, Debug)]
@@ -44,7 +45,9 @@ impl Connection {
     /// Connects, and says who we are.
     pub(super) async fn open(member: &Member, credentials: Option<Credentials>) -> Result<Self, Fault> {
         let failed = |error| classify(error, &member.name);
-        let channel = member.endpoint.connect().await.map_err(|error| failed(error.into()))?;
+        let connector = Connector::new(member.endpoint.get_connect_timeout());
+        let channel =
+            member.endpoint.connect_with_connector(connector).await.map_err(|error| failed(error.into()))?;
         let channel = Channel::Tonic(channel);
         let client = client(channel.clone(), credentials.as_ref(), true).await.map_err(failed)?;
         let local = Box::new(Local { channel, credentials, client: OnceCell::new() });

@@ -3,6 +3,7 @@
 mod connection;
 mod endpoints;
 mod error;
+mod gathering;
 mod hub;
 mod keys;
 mod lease;
