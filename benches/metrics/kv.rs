@@ -14,6 +14,9 @@ use crate::work::{abreast, timed};
 
 const LISTED: usize = 1000;
 
+/// How many lists a slice has. What comes first after somebody else's is slower, for all alike; of few, that is most of it.
+const LISTS: usize = 40;
+
 /// How many operations a slice has of those that are under way in numbers. Client and server may fall into step, so that one waits for
 /// the other, which halves what they do: gets from Consul, 22,000 or 40,000 a second. A slice is to have its share of both; with a
 /// quarter of this, most had but one.
@@ -109,7 +112,7 @@ async fn cas(arena: &Arena, scale: Scale) -> Vec<Contestant> {
 }
 
 async fn list(arena: &Arena, scale: Scale) -> Vec<Contestant> {
-    let operations = scale.of(10);
+    let operations = scale.of(LISTS);
     let client = arena.client(&arena.namespace()).await;
     let prefix = Key::new("list").expect("a key");
     for nth in 0..LISTED {

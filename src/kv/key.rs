@@ -55,12 +55,20 @@ impl Key {
         let trimmed = text.strip_prefix('/').unwrap_or(text);
         let trimmed = trimmed.strip_suffix('/').unwrap_or(trimmed);
         // "//" is one leading and one trailing slash around nothing, or an empty segment; it is the latter.
-        let is_root = trimmed.is_empty() && text.len() <= 1;
-        if is_root || is_normal(trimmed) {
-            return Ok(Self::of(trimmed));
+        if trimmed.is_empty() && text.len() <= 1 {
+            return Ok(Self::root());
+        }
+        if let Some(key) = Self::stored(trimmed) {
+            return Ok(key);
         }
         let what = if trimmed.contains('\0') { "a NUL" } else { "an empty segment" };
         Err(Error::invalid(format!("key {text:?} contains {what}")))
+    }
+
+    /// For backends: the key that stands in a store as just this text; `None` if that is none, or the root. Lists are long,
+    /// and this is quicker than to normalise each.
+    pub(crate) fn stored(text: &str) -> Option<Self> {
+        is_normal(text).then(|| Self::of(text))
     }
 
     /// The root: the prefix of every key.

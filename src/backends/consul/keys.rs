@@ -59,7 +59,7 @@ pub(super) fn encode_below(prefix: &Key) -> String {
 pub(super) fn decode(raw: &str) -> Option<Key> {
     let bytes = raw.as_bytes();
     if is_plain_throughout(bytes) {
-        return Key::decode(raw).ok().filter(|key| !key.is_root() && key.as_str() == raw);
+        return Key::stored(raw);
     }
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -32,9 +32,7 @@ pub(super) fn only(key: &Key) -> Range {
 
 /// A key of the server, if it is one here.
 pub(super) fn decode(raw: &[u8]) -> Option<Key> {
-    let text = str::from_utf8(raw).ok()?;
-    let key = Key::decode(text).ok()?;
-    (key.as_str() == text && !key.is_root()).then_some(key)
+    Key::stored(str::from_utf8(raw).ok()?)
 }
 
 /// All that is strictly below `prefix`.

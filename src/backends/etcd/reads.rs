@@ -69,8 +69,14 @@ pub(super) async fn covered(
         }
     };
     let (mut last, mut entries) = (None, Vec::with_capacity(found.len()));
-    let covered = found.into_iter().filter_map(keys::entry).filter(|entry| scope.covers(&entry.key));
-    entries.extend(covered.map(|entry| entry.sharing(&mut last)));
+    // One after another: handed from closure to closure, each would be copied as often.
+    for entry in found {
+        if let Some(entry) = keys::entry(entry)
+            && scope.covers(&entry.key)
+        {
+            entries.push(entry.sharing(&mut last));
+        }
+    }
     entries.sort_by(|a, b| a.key.cmp(&b.key));
     Ok((revision, entries))
 }
