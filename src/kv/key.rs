@@ -18,7 +18,7 @@ pub(crate) const RESERVED: &str = "_quorate";
 /// `_quorate` (which is this crate's own) are refused. All else is data: spaces, unicode, `%`, `*`, `..`.
 ///
 /// Keys are ordered by segment: `a`, `a/b`, `a!`, although `!` sorts before `/` as a byte. Cloning is cheap, and so is taking
-/// the beginning [off](Self::strip): the text is shared.
+/// the beginning [off](Self::strip): the text is shared, and so it may be with a few dozen others of the same answer.
 ///
 /// ```
 /// use quorate::kv::Key;
@@ -32,10 +32,15 @@ pub(crate) const RESERVED: &str = "_quorate";
 /// ```
 #[derive(Clone)]
 pub struct Key {
-    /// The key is the end of it; before that may stand what was taken off.
+    /// The key is a part of it; around it may stand what was taken off, or other keys of the same answer.
     text: Arc<str>,
-    start: usize,
+    start: u32,
+    end: u32,
 }
+
+/// How many keys of one answer share a text at most: whoever keeps one keeps the text of so many.
+#[cfg(any(test, feature = "etcd"))]
+const TOGETHER: usize = 32;
 
 impl Key {
     /// Reads a key a user gave. Fails with [`ErrorKind::InvalidInput`](super::ErrorKind::InvalidInput), naming the
@@ -68,17 +73,50 @@ impl Key {
     /// For backends: the key that stands in a store as just this text; `None` if that is none, or the root. Lists are long,
     /// and this is quicker than to normalise each.
     pub(crate) fn stored(text: &str) -> Option<Self> {
-        is_normal(text).then(|| Self::of(text))
+        if is_normal(text) { Self::of(text).ok() } else { None }
+    }
+
+    /// For backends: the same for all of a long answer, each with what it stands in; what is no key is left out. Some keys
+    /// share a text, which spares the others the allocation of one.
+    #[cfg(any(test, feature = "etcd"))]
+    pub(crate) fn stored_in<T>(
+        found: Vec<T>,
+        text: impl Fn(&T) -> Option<&str>,
+        mut take: impl FnMut(Self, T),
+    ) {
+        let mut found = found.into_iter();
+        let mut texts = String::new();
+        while !found.as_slice().is_empty() {
+            texts.clear();
+            let mut ends = [None; TOGETHER];
+            for (end, one) in ends.iter_mut().zip(found.as_slice()) {
+                if let Some(text) = text(one).filter(|text| is_normal(text)) {
+                    texts.push_str(text);
+                    *end = u32::try_from(texts.len()).ok();
+                }
+            }
+            let (shared, mut start) = (Arc::from(&*texts), 0);
+            for (end, one) in ends.into_iter().zip(found.by_ref()) {
+                if let Some(end) = end {
+                    take(Self { text: Arc::clone(&shared), start, end }, one);
+                    start = end;
+                }
+            }
+        }
     }
 
     /// The root: the prefix of every key.
     #[must_use]
     pub fn root() -> Self {
-        Self::of("")
+        Self { text: Arc::from(""), start: 0, end: 0 }
     }
 
-    fn of(text: impl Into<Arc<str>>) -> Self {
-        Self { text: text.into(), start: 0 }
+    fn of(text: impl Into<Arc<str>>) -> Result<Self> {
+        let text = text.into();
+        match u32::try_from(text.len()) {
+            Ok(end) => Ok(Self { text, start: 0, end }),
+            Err(_) => Err(Error::invalid(format!("a key of {} bytes is too long for any store", text.len()))),
+        }
     }
 
     /// A key of quorate's own, below the reserved segment; every part becomes one segment, whatever it contains.
@@ -88,7 +126,7 @@ impl Key {
             text.push('/');
             text.push_str(&escape(part)?);
         }
-        Ok(Self::of(text))
+        Self::of(text)
     }
 
     /// This key with one more segment below it.
@@ -108,7 +146,7 @@ impl Key {
                 let (above, below) = (self.as_str(), other.as_str());
                 let mut text = String::with_capacity(above.len() + 1 + below.len());
                 text.extend([above, "/", below]);
-                Ok(Self::of(text))
+                Self::of(text)
             }
         }
     }
@@ -121,7 +159,8 @@ impl Key {
     /// What remains of this key below `prefix`, if it is `prefix` or below it.
     #[must_use]
     pub fn strip(&self, prefix: &Self) -> Option<Self> {
-        Some(Self { text: Arc::clone(&self.text), start: self.start_below(prefix)? })
+        let start = self.start_below(prefix)?;
+        Some(Self { text: Arc::clone(&self.text), start, ..*self })
     }
 
     /// The same of a key that is needed no longer; the key itself if nothing remains.
@@ -133,12 +172,12 @@ impl Key {
     }
 
     /// Where in its text begins what remains below `prefix`.
-    fn start_below(&self, prefix: &Self) -> Option<usize> {
-        let rest = match self.below(prefix) {
-            Some(rest) => rest.len(),
-            None => (self == prefix).then_some(0)?,
-        };
-        Some(self.text.len() - rest)
+    fn start_below(&self, prefix: &Self) -> Option<u32> {
+        match self.below(prefix) {
+            // No part of it is longer than it.
+            Some(rest) => Some(self.end - u32::try_from(rest.len()).ok()?),
+            None => (self == prefix).then_some(self.end),
+        }
     }
 
     /// The text below `prefix`, if it is strictly below it or both are the root.
@@ -162,7 +201,9 @@ impl Key {
         if self.is_root() {
             return None;
         }
-        Some(self.as_str().rsplit_once('/').map_or_else(Self::root, |(above, _)| Self::of(above)))
+        let (above, _) = self.as_str().rsplit_once('/').unwrap_or_default();
+        let end = self.start + u32::try_from(above.len()).ok()?;
+        Some(Self { text: Arc::clone(&self.text), end, ..*self })
     }
 
     /// The segments, first to last; none for the root.
@@ -180,8 +221,8 @@ impl Key {
     /// The normalised text, without a leading or trailing `/`.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // It begins where a prefix of it ended.
-        self.text.get(self.start..).unwrap_or_default()
+        // It begins and ends where a key does.
+        self.text.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 
     /// Whether this is the root.
@@ -311,6 +352,36 @@ mod tests {
         );
         assert!(Key::new("").unwrap().is_root());
         assert!(Key::new("/").unwrap().is_root());
+    }
+
+    #[test]
+    fn the_keys_of_an_answer_are_what_each_is_by_itself() {
+        let texts: Vec<_> = (0..100).map(|nth| format!("a/{nth}/ü")).collect();
+        let lengths = [0, 1, TOGETHER - 1, TOGETHER, TOGETHER + 1, 2 * TOGETHER, 100];
+        // Here and there something that is none: at the beginning, at the end, in a row, and all of it.
+        let none: [fn(usize) -> bool; 5] =
+            [|_| false, |nth| nth % 3 == 0, |nth| nth % 3 == 2, |nth| nth / 20 % 2 == 0, |_| true];
+        for (length, is_none) in lengths.into_iter().flat_map(|length| none.map(|is_none| (length, is_none)))
+        {
+            let text = |nth: usize| if is_none(nth) { "a//b" } else { &*texts[nth] };
+            let found: Vec<_> = (0..length).map(|nth| (nth, text(nth))).collect();
+            let expected: Vec<_> =
+                found.iter().filter_map(|(nth, text)| Some((Key::stored(text)?, *nth))).collect();
+            let mut taken = Vec::new();
+            Key::stored_in(found, |(_, text)| Some(text), |key, (nth, _)| taken.push((key, nth)));
+            assert_eq!(taken, expected);
+            let (prefix, above) = (Key::new("a").unwrap(), |key: &Key| key.parent().unwrap());
+            for ((key, _), (alone, _)) in taken.iter().zip(&expected) {
+                assert_eq!(key.strip(&prefix), alone.strip(&prefix));
+                assert_eq!(above(key), above(alone));
+                assert_eq!(above(&above(key)), prefix);
+                assert_eq!(above(&above(key)).parent(), Some(Key::root()));
+            }
+        }
+        let unread: Vec<_> = ["a", "b"].to_vec();
+        let mut taken = Vec::new();
+        Key::stored_in(unread, |text| Some(*text).filter(|text| *text == "b"), |key, _| taken.push(key));
+        assert_eq!(taken, [Key::new("b").unwrap()]);
     }
 
     #[test]

@@ -198,7 +198,7 @@ budgets! {
     #[cfg(feature = "consul")]
     CONSUL: 29 37 38 87 241;
     #[cfg(feature = "etcd")]
-    ETCD: 46 45 54 117 468;
+    ETCD: 46 45 54 117 377;
     #[cfg(feature = "redis")]
     REDIS: 10 14 15 39 353;
     #[cfg(feature = "zookeeper")]

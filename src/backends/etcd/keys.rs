@@ -57,13 +57,22 @@ pub(super) fn around_reserved(prefix: &Key) -> [Range; 2] {
     [Range { start: whole.start, end: from }, Range { start: to, end: whole.end }]
 }
 
+/// The key of what was found, if it is text.
+pub(super) fn text(found: &KeyValue) -> Option<&str> {
+    str::from_utf8(found.key()).ok()
+}
+
 /// A key, its value and its numbers, if it is an entry here.
 pub(super) fn entry(found: KeyValue) -> Option<Entry> {
-    let key = decode(found.key())?;
+    decode(found.key()).map(|key| entry_at(key, found))
+}
+
+/// What stands at a key.
+pub(super) fn entry_at(key: Key, found: KeyValue) -> Entry {
     let version = Version::new(u128::from(number(found.mod_revision())));
     let (fence, session) = (fence(found.create_revision()), session(found.lease()));
     let (_, value) = found.into_key_value();
-    Some(Entry::new(key, value.into(), version, fence, session))
+    Entry::new(key, value.into(), version, fence, session)
 }
 
 /// The fence of what was made at this revision.

@@ -62,23 +62,30 @@ pub(super) async fn covered(
     scope: &Scope,
     read: Consistency,
 ) -> Result<(i64, Vec<Entry>)> {
-    let (revision, found) = match scope {
-        Scope::Key(key) => ranges(endpoints, operation, &[keys::only(key)], read, false).await?,
-        Scope::Prefix(prefix) => {
-            ranges(endpoints, operation, &keys::around_reserved(prefix), read, false).await?
+    match scope {
+        Scope::Key(key) => {
+            let (revision, found) = ranges(endpoints, operation, &[keys::only(key)], read, false).await?;
+            let entries = found.into_iter().filter_map(keys::entry).filter(|entry| entry.key == *key);
+            Ok((revision, entries.collect()))
         }
-    };
-    let (mut last, mut entries) = (None, Vec::with_capacity(found.len()));
-    // One after another: handed from closure to closure, each would be copied as often.
-    for entry in found {
-        if let Some(entry) = keys::entry(entry)
-            && scope.covers(&entry.key)
-        {
-            entries.push(entry.sharing(&mut last));
+        Scope::Prefix(prefix) => {
+            let around = keys::around_reserved(prefix);
+            let (revision, found) = ranges(endpoints, operation, &around, read, false).await?;
+            Ok((revision, below(prefix, found)))
         }
     }
+}
+
+/// What a prefix covers of what was found below it, in key order.
+fn below(prefix: &Key, found: Vec<KeyValue>) -> Vec<Entry> {
+    let (mut last, mut entries) = (None, Vec::with_capacity(found.len()));
+    Key::stored_in(found, keys::text, |key, found| {
+        if prefix.covers(&key) {
+            entries.push(keys::entry_at(key, found).sharing(&mut last));
+        }
+    });
     entries.sort_by(|a, b| a.key.cmp(&b.key));
-    Ok((revision, entries))
+    entries
 }
 
 /// What stands at a key.
