@@ -121,7 +121,9 @@ impl Arena {
             #[cfg(feature = "zookeeper")]
             "zookeeper" => {
                 use crate::servers::zookeeper::Version;
-                let (cluster, address) = serve(Options::new(Version::usual())).await;
+                // Tests do without.
+                let synced = "forceSync=yes";
+                let (cluster, address) = serve(Options::new(Version::usual()).flag(synced)).await;
                 let floor = crate::floor::zookeeper::ZooKeeper::connect(address).await;
                 let alike = Arc::new(crate::floor::zookeeper_alike::Alike::of(&floor).await);
                 let arena = Self::served("zookeeper", Rc::new(cluster), Arc::new(floor)).await;
