@@ -40,6 +40,30 @@ pub(crate) fn timed(operations: usize, mut operation: impl AsyncFnMut()) -> impl
     })
 }
 
+struct Reopening<R, W> {
+    reopen: R,
+    work: W,
+}
+
+impl<R: AsyncFnMut(), W: Work> Work for Reopening<R, W> {
+    fn prepare(&mut self) -> LocalBoxFuture<'_, ()> {
+        async {
+            (self.reopen)().await;
+            self.work.prepare().await;
+        }
+        .boxed_local()
+    }
+
+    fn slice(&mut self) -> LocalBoxFuture<'_, Slice> {
+        self.work.slice()
+    }
+}
+
+/// The same work, before each slice of which something is opened anew.
+pub(crate) fn reopening(reopen: impl AsyncFnMut(), work: impl Work) -> impl Work {
+    Reopening { reopen, work }
+}
+
 struct Abreast<O> {
     operations: usize,
     operation: O,

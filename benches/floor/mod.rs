@@ -75,6 +75,11 @@ pub(crate) trait Operations: Send + Sync {
     /// Takes a lock that nobody wants, on a session that stands, and gives it back: two writes.
     async fn lock_pair(&self, key: &str);
 
+    /// Opens its connections anew, where what one of them does hangs on a lot that is drawn as it opens; says whether.
+    async fn reopen(&self) -> bool {
+        false
+    }
+
     /// Puts so many entries below a prefix, in the contract's own layout, if listing that takes other requests than the
     /// floor's; says whether it does.
     async fn fill_alike(&self, _prefix: &str, _count: usize) -> bool {

@@ -1,7 +1,7 @@
 //! ZooKeeper through `zookeeper-client`.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,7 +21,7 @@ const OPERATIONS: usize = 500;
 #[derive(Clone)]
 pub(crate) struct ZooKeeper {
     pub(super) address: SocketAddr,
-    pub(super) client: Arc<Client>,
+    client: Arc<Mutex<Arc<Client>>>,
     pub(super) watcher: Arc<Client>,
 }
 
@@ -37,7 +37,12 @@ impl Spawn for Here {
 impl ZooKeeper {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let (client, watcher) = (open(address).await, open(address).await);
-        Self { address, client: Arc::new(client), watcher: Arc::new(watcher) }
+        let client = Arc::new(Mutex::new(Arc::new(client)));
+        Self { address, client, watcher: Arc::new(watcher) }
+    }
+
+    pub(super) fn client(&self) -> Arc<Client> {
+        Arc::clone(&self.client.lock().expect("nobody panics meanwhile"))
     }
 }
 
@@ -62,53 +67,61 @@ pub(super) fn path(key: &str) -> String {
 impl Operations for ZooKeeper {
     async fn put(&self, key: &str, value: Bytes) {
         let path = path(key);
-        if self.client.set_data(&path, &value, None).await.is_err() {
-            make(&self.client, &path, CreateMode::Persistent).await;
+        if self.client().set_data(&path, &value, None).await.is_err() {
+            make(&self.client(), &path, CreateMode::Persistent).await;
         }
     }
 
     /// What the server that is asked has.
     async fn get(&self, key: &str) -> Option<Bytes> {
-        let found = self.client.get_data(&path(key)).await.ok();
+        let found = self.client().get_data(&path(key)).await.ok();
         found.map(|(value, _)| value.into())
     }
 
     async fn state(&self, key: &str) -> i64 {
-        let stat = self.client.check_stat(&path(key)).await.expect("it answers");
+        let stat = self.client().check_stat(&path(key)).await.expect("it answers");
         stat.expect("it stands").version.into()
     }
 
     async fn replace(&self, key: &str, state: i64, value: Bytes) -> i64 {
         let version = i32::try_from(state).expect("it was one");
-        let stat = self.client.set_data(&path(key), &value, Some(version)).await;
+        let stat = self.client().set_data(&path(key), &value, Some(version)).await;
         stat.expect("nobody else writes").version.into()
     }
 
     async fn lock_pair(&self, key: &str) {
         let path = path(key);
-        make(&self.client, &path, CreateMode::Ephemeral).await;
-        self.client.delete(&path, None).await.expect("it is ours");
+        let client = self.client();
+        make(&client, &path, CreateMode::Ephemeral).await;
+        client.delete(&path, None).await.expect("it is ours");
+    }
+
+    async fn reopen(&self) -> bool {
+        let client = Arc::new(open(self.address).await);
+        *self.client.lock().expect("nobody panics meanwhile") = client;
+        true
     }
 }
 
 #[async_trait]
 impl Floor for ZooKeeper {
     async fn delete(&self, key: &str) {
-        self.client.delete(&path(key), None).await.expect("it is deleted");
+        self.client().delete(&path(key), None).await.expect("it is deleted");
     }
 
     async fn fill(&self, prefix: &str, count: usize) {
-        make(&self.client, &path(prefix), CreateMode::Persistent).await;
+        make(&self.client(), &path(prefix), CreateMode::Persistent).await;
         for nth in 0..count {
-            make(&self.client, &path(&format!("{prefix}/{nth:05}")), CreateMode::Persistent).await;
+            make(&self.client(), &path(&format!("{prefix}/{nth:05}")), CreateMode::Persistent).await;
         }
     }
 
     /// The names, and then all values in one request.
     async fn list(&self, prefix: &str) -> usize {
         let prefix = path(prefix);
-        let names = self.client.list_children(&prefix).await.expect("it stands");
-        let mut reads = self.client.new_multi_reader();
+        let client = self.client();
+        let names = client.list_children(&prefix).await.expect("it stands");
+        let mut reads = client.new_multi_reader();
         for name in &names {
             reads.add_get_data(&format!("{prefix}/{name}")).expect("a path");
         }

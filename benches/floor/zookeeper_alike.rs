@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::Instant;
-use zookeeper_client::{Acls, CreateMode, MultiReadResult, MultiWriteResult, MultiWriter};
+use zookeeper_client::{Acls, Client, CreateMode, MultiReadResult, MultiWriteResult, MultiWriter};
 
 use super::zookeeper::{ZooKeeper, make, open, path};
 use super::{Changes, Operations, VALUE, member};
@@ -27,13 +27,13 @@ const REGISTERED: (usize, usize, usize) = (64, 57, 3);
 
 impl Alike {
     pub(crate) async fn of(raw: &ZooKeeper) -> Self {
-        make(&raw.client, COUNTER, CreateMode::Persistent).await;
+        make(&raw.client(), COUNTER, CreateMode::Persistent).await;
         Self(raw.clone())
     }
 
     /// Makes a place in a queue, and says where and how many there are.
     async fn enter(&self, queue: &str) -> (String, i32) {
-        let (queue, client) = (path(queue) + "-queue", &self.0.client);
+        let (queue, client) = (path(queue) + "-queue", self.0.client());
         let place = format!("{queue}/lock-");
         let options = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
         loop {
@@ -41,7 +41,7 @@ impl Alike {
             writes.add_create(&place, &VALUE, &options).expect("a path");
             writes.add_set_data(&queue, b"", None).expect("a path");
             let Ok(made) = writes.commit().await else {
-                make(client, &queue, CreateMode::Persistent).await;
+                make(&client, &queue, CreateMode::Persistent).await;
                 continue;
             };
             let Ok([MultiWriteResult::Create { path, .. }, MultiWriteResult::SetData { stat }]) =
@@ -54,8 +54,8 @@ impl Alike {
     }
 
     /// A write that checks the counter first.
-    fn checked(&self) -> MultiWriter<'_> {
-        let mut writes = self.0.client.new_multi_writer();
+    fn checked(client: &Client) -> MultiWriter<'_> {
+        let mut writes = client.new_multi_writer();
         writes.add_check_version(COUNTER, 0).expect("a path");
         writes
     }
@@ -64,7 +64,8 @@ impl Alike {
 #[async_trait]
 impl Operations for Alike {
     async fn put(&self, key: &str, value: Bytes) {
-        let mut writes = self.checked();
+        let client = self.0.client();
+        let mut writes = Self::checked(&client);
         writes.add_set_data(&path(key), &value, None).expect("a path");
         if writes.commit().await.is_err() {
             self.0.put(key, value).await;
@@ -72,8 +73,9 @@ impl Operations for Alike {
     }
 
     async fn get(&self, key: &str) -> Option<Bytes> {
-        let refused = self.0.client.delete("/floor-nothing", Some(i32::MAX));
-        let found = self.0.client.get_data(&path(key));
+        let client = self.0.client();
+        let refused = client.delete("/floor-nothing", Some(i32::MAX));
+        let found = client.get_data(&path(key));
         assert!(refused.await.is_err(), "there is no such node");
         found.await.ok().map(|(value, _)| value.into())
     }
@@ -83,7 +85,8 @@ impl Operations for Alike {
     }
 
     async fn replace(&self, key: &str, state: i64, value: Bytes) -> i64 {
-        let mut writes = self.checked();
+        let client = self.0.client();
+        let mut writes = Self::checked(&client);
         let version = i32::try_from(state).expect("it was one");
         writes.add_check_version(&path(key), version).expect("a path");
         writes.add_set_data(&path(key), &value, None).expect("a path");
@@ -91,15 +94,19 @@ impl Operations for Alike {
         state + 1
     }
 
+    async fn reopen(&self) -> bool {
+        self.0.reopen().await
+    }
+
     /// A place in a queue, with how many there are in the same answer; then it goes.
     async fn lock_pair(&self, key: &str) {
         let (place, places) = self.enter(key).await;
         assert_eq!(places, 1, "nobody else is there");
-        self.0.client.delete(&place, None).await.expect("it is ours");
+        self.0.client().delete(&place, None).await.expect("it is ours");
     }
 
     async fn hand_over_alike(&self, queue: &str, idle: Duration) -> Option<Duration> {
-        let client = &self.0.client;
+        let client = self.0.client();
         let (first, _) = self.enter(queue).await;
         let (second, _) = self.enter(queue).await;
         let (_, _, deleted) = self.0.watcher.get_and_watch_data(&first).await.expect("it stands");
@@ -132,17 +139,17 @@ impl Operations for Alike {
     /// A directory for each, with its value in it.
     async fn fill_alike(&self, prefix: &str, count: usize) -> bool {
         let prefix = path(prefix);
-        make(&self.0.client, &prefix, CreateMode::Persistent).await;
+        make(&self.0.client(), &prefix, CreateMode::Persistent).await;
         for nth in 0..count {
-            make(&self.0.client, &format!("{prefix}/{nth:05}"), CreateMode::Persistent).await;
-            make(&self.0.client, &format!("{prefix}/{nth:05}/="), CreateMode::Persistent).await;
+            make(&self.0.client(), &format!("{prefix}/{nth:05}"), CreateMode::Persistent).await;
+            make(&self.0.client(), &format!("{prefix}/{nth:05}/="), CreateMode::Persistent).await;
         }
         true
     }
 
     /// The names, and then names and value of each directory, many in one request; each behind a write that fails.
     async fn list_alike(&self, prefix: &str) -> usize {
-        let (prefix, client) = (path(prefix), &self.0.client);
+        let (prefix, client) = (path(prefix), self.0.client());
         let refused = client.delete("/floor-nothing", Some(i32::MAX));
         let names = client.list_children(&prefix);
         assert!(refused.await.is_err(), "there is no such node");

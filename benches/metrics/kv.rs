@@ -1,16 +1,18 @@
 //! Single operations on keys.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use quorate::Client;
-use quorate::kv::{Consistency, Key, StoreExt as _};
+use quorate::kv::{Consistency, Coordinator, Key, StoreExt as _};
 
 use super::{Bar, Metric, Scale};
 use crate::arena::Arena;
 use crate::contest::{Contestant, Role, Work};
 use crate::floor::{Operations, VALUE};
-use crate::work::{abreast, timed};
+use crate::work::{abreast, reopening, timed};
 
 const LISTED: usize = 1000;
 
@@ -44,63 +46,103 @@ pub(super) fn metrics() -> Vec<Metric> {
     ]
 }
 
+/// A client of ours. Where those by hand [open theirs anew](Operations::reopen), it is another one before each slice.
+#[derive(Clone)]
+struct Link {
+    url: String,
+    namespace: Key,
+    floor: Arc<dyn Operations>,
+    client: Rc<RefCell<Client>>,
+}
+
+impl Link {
+    async fn open(arena: &Arena) -> Self {
+        let namespace = arena.namespace();
+        let client = Rc::new(RefCell::new(arena.client(&namespace).await));
+        let floor = Arc::clone(&arena.floor);
+        Self { url: arena.url.clone(), namespace, floor, client }
+    }
+
+    fn kv(&self) -> Arc<dyn Coordinator> {
+        Arc::clone(self.client.borrow().kv())
+    }
+
+    fn quorate(&self, work: impl Work + 'static) -> Contestant {
+        let link = self.clone();
+        let reopen = async move || {
+            if link.floor.reopen().await {
+                let client = Client::builder(&link.url).namespace(link.namespace.clone()).connect().await;
+                *link.client.borrow_mut() = client.expect("it lets us in");
+            }
+        };
+        Contestant::new(Role::Quorate, "quorate", reopening(reopen, work))
+    }
+}
+
+fn by_hand(role: Role, name: &str, hand: Arc<dyn Operations>, work: impl Work + 'static) -> Contestant {
+    let reopen = async move || {
+        hand.reopen().await;
+    };
+    Contestant::new(role, name, reopening(reopen, work))
+}
+
 /// Quorate, the floor, and the same requests by hand where they are others than the floor's.
 async fn all<Q: Work + 'static, F: Work + 'static>(
     arena: &Arena,
-    ours: impl AsyncFnOnce(Client, Key) -> Q,
-    by_hand: impl AsyncFn(Arc<dyn Operations>) -> F,
+    ours: impl AsyncFnOnce(Link, Key) -> Q,
+    work: impl AsyncFn(Arc<dyn Operations>) -> F,
 ) -> Vec<Contestant> {
-    let client = arena.client(&arena.namespace()).await;
-    let ours = ours(client, Key::new("k").expect("a key")).await;
-    let mut all = vec![Contestant::new(Role::Quorate, "quorate", ours)];
-    let floor = Arc::clone(&arena.floor);
-    let raw: Arc<dyn Operations> = floor;
-    all.push(Contestant::new(Role::Floor, "raw", by_hand(raw).await));
+    let link = Link::open(arena).await;
+    let ours = ours(link.clone(), Key::new("k").expect("a key")).await;
+    let raw = Arc::clone(&link.floor);
+    let by_raw = work(Arc::clone(&raw)).await;
+    let mut all = vec![link.quorate(ours), by_hand(Role::Floor, "raw", raw, by_raw)];
     if let Some(alike) = &arena.alike {
-        all.push(Contestant::new(Role::Alike, "same requests", by_hand(Arc::clone(alike)).await));
+        let by_alike = work(Arc::clone(alike)).await;
+        all.push(by_hand(Role::Alike, "same requests", Arc::clone(alike), by_alike));
     }
     all
 }
 
 async fn put(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     let operations = scale.of(150);
-    let ours = async |client: Client, key: Key| {
+    let ours = async |link: Link, key: Key| {
         timed(operations, async move || {
-            client.kv().put(key.clone(), VALUE).await.expect("it is put");
+            link.kv().put(key.clone(), VALUE).await.expect("it is put");
         })
     };
-    let by_hand = async |floor: Arc<dyn Operations>| {
+    let work = async |floor: Arc<dyn Operations>| {
         timed(operations, async move || floor.put("floor-put", VALUE).await)
     };
-    all(arena, ours, by_hand).await
+    all(arena, ours, work).await
 }
 
 async fn get(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     let operations = scale.of(150);
-    let ours = async |client: Client, key: Key| {
-        client.kv().put(key.clone(), VALUE).await.expect("it is put");
+    let ours = async |link: Link, key: Key| {
+        link.kv().put(key.clone(), VALUE).await.expect("it is put");
         timed(operations, async move || {
-            let found = client.kv().get(&key, Consistency::Linearizable).await;
+            let found = link.kv().get(&key, Consistency::Linearizable).await;
             assert!(found.expect("it answers").is_some(), "it stands");
         })
     };
-    let by_hand = async |floor: Arc<dyn Operations>| {
+    let work = async |floor: Arc<dyn Operations>| {
         floor.put("floor-get", VALUE).await;
         timed(operations, async move || assert!(floor.get("floor-get").await.is_some(), "it stands"))
     };
-    all(arena, ours, by_hand).await
+    all(arena, ours, work).await
 }
 
 async fn cas(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     let operations = scale.of(150);
-    let ours = async |client: Client, key: Key| {
-        let mut version = client.kv().put(key.clone(), VALUE).await.expect("it is put").version;
+    let ours = async |link: Link, key: Key| {
+        let mut version = link.kv().put(key.clone(), VALUE).await.expect("it is put").version;
         timed(operations, async move || {
-            let write = client.kv().replace(key.clone(), version, VALUE).await.expect("it answers");
+            let write = link.kv().replace(key.clone(), version, VALUE).await.expect("it answers");
             version = write.applied().expect("nobody else writes").version;
         })
     };
-    let by_hand = async |floor: Arc<dyn Operations>| {
+    let work = async |floor: Arc<dyn Operations>| {
         // Nobody else's, as both that are by hand go on from the state they left.
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let key = format!("floor-cas{}", NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
@@ -108,61 +150,63 @@ async fn cas(arena: &Arena, scale: Scale) -> Vec<Contestant> {
         let mut state = floor.state(&key).await;
         timed(operations, async move || state = floor.replace(&key, state, VALUE).await)
     };
-    all(arena, ours, by_hand).await
+    all(arena, ours, work).await
 }
 
 async fn list(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     let operations = scale.of(LISTS);
-    let client = arena.client(&arena.namespace()).await;
+    let link = Link::open(arena).await;
     let prefix = Key::new("list").expect("a key");
     for nth in 0..LISTED {
-        client.kv().put(format!("list/{nth:05}").as_str(), VALUE).await.expect("it is put");
+        link.kv().put(format!("list/{nth:05}").as_str(), VALUE).await.expect("it is put");
     }
-    let ours = timed(operations, async move || {
-        let listed = client.kv().list(&prefix, Consistency::Linearizable).await;
-        assert_eq!(listed.expect("it answers").len(), LISTED);
-    });
+    let ours = {
+        let link = link.clone();
+        timed(operations, async move || {
+            let listed = link.kv().list(&prefix, Consistency::Linearizable).await;
+            assert_eq!(listed.expect("it answers").len(), LISTED);
+        })
+    };
     let floor = Arc::clone(&arena.floor);
     floor.fill("floor-list", LISTED).await;
-    let by_hand = timed(operations, async move || assert_eq!(floor.list("floor-list").await, LISTED));
-    let mut all =
-        vec![Contestant::new(Role::Quorate, "quorate", ours), Contestant::new(Role::Floor, "raw", by_hand)];
+    let work = timed(operations, async move || assert_eq!(floor.list("floor-list").await, LISTED));
+    let mut all = vec![link.quorate(ours), by_hand(Role::Floor, "raw", Arc::clone(&link.floor), work)];
     if let Some(alike) = arena.alike.clone()
         && alike.fill_alike("floor-tree", LISTED).await
     {
-        let by_hand =
-            timed(operations, async move || assert_eq!(alike.list_alike("floor-tree").await, LISTED));
-        all.push(Contestant::new(Role::Alike, "same requests", by_hand));
+        let hand = Arc::clone(&alike);
+        let work = timed(operations, async move || assert_eq!(alike.list_alike("floor-tree").await, LISTED));
+        all.push(by_hand(Role::Alike, "same requests", hand, work));
     }
     all
 }
 
 async fn puts(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     let operations = scale.of(MANY);
-    let ours = async |client: Client, key: Key| {
+    let ours = async |link: Link, key: Key| {
         abreast(operations, async move |nth| {
             let key = key.child(&format!("{}", nth % 64)).expect("a key");
-            client.kv().put(key.clone(), VALUE).await.expect("it is put");
+            link.kv().put(key.clone(), VALUE).await.expect("it is put");
         })
     };
-    let by_hand = async |floor: Arc<dyn Operations>| {
+    let work = async |floor: Arc<dyn Operations>| {
         abreast(operations, async move |nth| floor.put(&format!("floor-puts{}", nth % 64), VALUE).await)
     };
-    all(arena, ours, by_hand).await
+    all(arena, ours, work).await
 }
 
 async fn gets(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     let operations = scale.of(MANY);
-    let ours = async |client: Client, key: Key| {
-        client.kv().put(key.clone(), VALUE).await.expect("it is put");
+    let ours = async |link: Link, key: Key| {
+        link.kv().put(key.clone(), VALUE).await.expect("it is put");
         abreast(operations, async move |_| {
-            let found = client.kv().get(&key, Consistency::Linearizable).await;
+            let found = link.kv().get(&key, Consistency::Linearizable).await;
             assert!(found.expect("it answers").is_some(), "it stands");
         })
     };
-    let by_hand = async |floor: Arc<dyn Operations>| {
+    let work = async |floor: Arc<dyn Operations>| {
         floor.put("floor-gets", VALUE).await;
         abreast(operations, async move |_| assert!(floor.get("floor-gets").await.is_some(), "it stands"))
     };
-    all(arena, ours, by_hand).await
+    all(arena, ours, work).await
 }
