@@ -121,7 +121,7 @@ impl Arena {
             #[cfg(feature = "zookeeper")]
             "zookeeper" => {
                 use crate::servers::zookeeper::Version;
-                // Tests do without.
+                // As it does by default; tests do without.
                 let synced = "forceSync=yes";
                 let (cluster, address) = serve(Options::new(Version::usual()).flag(synced)).await;
                 let floor = crate::floor::zookeeper::ZooKeeper::connect(address).await;

@@ -75,11 +75,6 @@ pub(crate) trait Operations: Send + Sync {
     /// Takes a lock that nobody wants, on a session that stands, and gives it back: two writes.
     async fn lock_pair(&self, key: &str);
 
-    /// Opens its connections anew, where what one of them does hangs on a lot that is drawn as it opens; says whether.
-    async fn reopen(&self) -> bool {
-        false
-    }
-
     /// Puts so many entries below a prefix, in the contract's own layout, if listing that takes other requests than the
     /// floor's; says whether it does.
     async fn fill_alike(&self, _prefix: &str, _count: usize) -> bool {
@@ -130,6 +125,11 @@ pub(crate) trait Floor: Operations {
     /// Binds so many entries to a new session, in batches as large as the server takes, and says how long that took. Then
     /// it ends the session.
     async fn register(&self, prefix: &str, count: usize) -> Duration;
+
+    /// Opens its connections anew, where what one of them does hangs on a lot that is drawn as it opens; says whether.
+    async fn reopen(&self) -> bool {
+        false
+    }
 
     /// How many requests the server has got so far, as it counts them; nothing where there is no server.
     async fn requests(&self) -> Option<u64>;

@@ -95,12 +95,6 @@ impl Operations for ZooKeeper {
         make(&client, &path, CreateMode::Ephemeral).await;
         client.delete(&path, None).await.expect("it is ours");
     }
-
-    async fn reopen(&self) -> bool {
-        let client = Arc::new(open(self.address).await);
-        *self.client.lock().expect("nobody panics meanwhile") = client;
-        true
-    }
 }
 
 #[async_trait]
@@ -126,6 +120,12 @@ impl Floor for ZooKeeper {
             reads.add_get_data(&format!("{prefix}/{name}")).expect("a path");
         }
         reads.commit().await.expect("it answers").len()
+    }
+
+    async fn reopen(&self) -> bool {
+        let client = Arc::new(open(self.address).await);
+        *self.client.lock().expect("nobody panics meanwhile") = client;
+        true
     }
 
     async fn watch(&self, key: &str) -> Option<Changes> {

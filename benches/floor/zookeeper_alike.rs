@@ -16,6 +16,7 @@ use super::zookeeper::{ZooKeeper, make, open, path};
 use super::{Changes, Operations, VALUE, member};
 use crate::work::after;
 
+/// By the same connections as the floor.
 pub(crate) struct Alike(ZooKeeper);
 
 /// The counter, which nobody raises.
@@ -92,10 +93,6 @@ impl Operations for Alike {
         writes.add_set_data(&path(key), &value, None).expect("a path");
         writes.commit().await.expect("nobody else writes");
         state + 1
-    }
-
-    async fn reopen(&self) -> bool {
-        self.0.reopen().await
     }
 
     /// A place in a queue, with how many there are in the same answer; then it goes.

@@ -11,7 +11,7 @@ use quorate::kv::{Consistency, Coordinator, Key, StoreExt as _};
 use super::{Bar, Metric, Scale};
 use crate::arena::Arena;
 use crate::contest::{Contestant, Role, Work};
-use crate::floor::{Operations, VALUE};
+use crate::floor::{Floor, Operations, VALUE};
 use crate::work::{abreast, reopening, timed};
 
 const LISTED: usize = 1000;
@@ -46,12 +46,13 @@ pub(super) fn metrics() -> Vec<Metric> {
     ]
 }
 
-/// A client of ours. Where those by hand [open theirs anew](Operations::reopen), it is another one before each slice.
+/// A client of ours, and the floor beside it. Where that [opens its connections anew](Floor::reopen), both do so before
+/// each slice, whoever's it is.
 #[derive(Clone)]
 struct Link {
     url: String,
     namespace: Key,
-    floor: Arc<dyn Operations>,
+    floor: Arc<dyn Floor>,
     client: Rc<RefCell<Client>>,
 }
 
@@ -67,23 +68,17 @@ impl Link {
         Arc::clone(self.client.borrow().kv())
     }
 
-    fn quorate(&self, work: impl Work + 'static) -> Contestant {
-        let link = self.clone();
-        let reopen = async move || {
-            if link.floor.reopen().await {
-                let client = Client::builder(&link.url).namespace(link.namespace.clone()).connect().await;
-                *link.client.borrow_mut() = client.expect("it lets us in");
-            }
-        };
-        Contestant::new(Role::Quorate, "quorate", reopening(reopen, work))
+    async fn reopen(&self) {
+        if self.floor.reopen().await {
+            let client = Client::builder(&self.url).namespace(self.namespace.clone()).connect().await;
+            self.client.replace(client.expect("it lets us in"));
+        }
     }
-}
 
-fn by_hand(role: Role, name: &str, hand: Arc<dyn Operations>, work: impl Work + 'static) -> Contestant {
-    let reopen = async move || {
-        hand.reopen().await;
-    };
-    Contestant::new(role, name, reopening(reopen, work))
+    fn contestant(&self, role: Role, name: &str, work: impl Work + 'static) -> Contestant {
+        let link = self.clone();
+        Contestant::new(role, name, reopening(async move || link.reopen().await, work))
+    }
 }
 
 /// Quorate, the floor, and the same requests by hand where they are others than the floor's.
@@ -94,12 +89,13 @@ async fn all<Q: Work + 'static, F: Work + 'static>(
 ) -> Vec<Contestant> {
     let link = Link::open(arena).await;
     let ours = ours(link.clone(), Key::new("k").expect("a key")).await;
-    let raw = Arc::clone(&link.floor);
-    let by_raw = work(Arc::clone(&raw)).await;
-    let mut all = vec![link.quorate(ours), by_hand(Role::Floor, "raw", raw, by_raw)];
+    let floor = Arc::clone(&link.floor);
+    let raw = work(floor).await;
+    let mut all =
+        vec![link.contestant(Role::Quorate, "quorate", ours), link.contestant(Role::Floor, "raw", raw)];
     if let Some(alike) = &arena.alike {
-        let by_alike = work(Arc::clone(alike)).await;
-        all.push(by_hand(Role::Alike, "same requests", Arc::clone(alike), by_alike));
+        let alike = work(Arc::clone(alike)).await;
+        all.push(link.contestant(Role::Alike, "same requests", alike));
     }
     all
 }
@@ -167,16 +163,16 @@ async fn list(arena: &Arena, scale: Scale) -> Vec<Contestant> {
             assert_eq!(listed.expect("it answers").len(), LISTED);
         })
     };
-    let floor = Arc::clone(&arena.floor);
+    let floor = Arc::clone(&link.floor);
     floor.fill("floor-list", LISTED).await;
-    let work = timed(operations, async move || assert_eq!(floor.list("floor-list").await, LISTED));
-    let mut all = vec![link.quorate(ours), by_hand(Role::Floor, "raw", Arc::clone(&link.floor), work)];
+    let raw = timed(operations, async move || assert_eq!(floor.list("floor-list").await, LISTED));
+    let mut all =
+        vec![link.contestant(Role::Quorate, "quorate", ours), link.contestant(Role::Floor, "raw", raw)];
     if let Some(alike) = arena.alike.clone()
         && alike.fill_alike("floor-tree", LISTED).await
     {
-        let hand = Arc::clone(&alike);
-        let work = timed(operations, async move || assert_eq!(alike.list_alike("floor-tree").await, LISTED));
-        all.push(by_hand(Role::Alike, "same requests", hand, work));
+        let alike = timed(operations, async move || assert_eq!(alike.list_alike("floor-tree").await, LISTED));
+        all.push(link.contestant(Role::Alike, "same requests", alike));
     }
     all
 }
