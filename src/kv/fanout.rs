@@ -266,6 +266,12 @@ impl Subscription {
         self.stands = entries.first().map(|entry| entry.version);
     }
 
+    /// What disturbed it meanwhile, and is told so; what follows is a [`Signal::Resync`]. A snapshot that was taken meanwhile is not
+    /// to be shown then.
+    pub fn failed(&mut self) -> Option<Error> {
+        lock(&self.mailbox.inner).failed.take()
+    }
+
     /// The next signal. Cancel-safe: a signal is lost only with the whole subscription.
     pub async fn next(&mut self) -> Signal {
         loop {
@@ -350,6 +356,18 @@ mod tests {
             assert!(matches!(watcher.next().await, Signal::Failed(error) if error.0.kind() == told));
             assert_eq!(watcher.next().await, Signal::Resync);
         }
+    }
+
+    #[tokio::test]
+    async fn what_failed_while_a_snapshot_was_taken_is_told_instead_of_it() {
+        let fanout = Fanout::new();
+        let mut watcher = fanout.subscribe(Scope::Prefix(Key::root()));
+        assert_eq!(watcher.next().await, Signal::Resync);
+        assert!(watcher.failed().is_none());
+        fanout.fail(&Error::new(ErrorKind::FenceRegression, Outcome::NotApplied, "as a test"));
+        assert!(matches!(watcher.failed(), Some(error) if error.kind() == ErrorKind::FenceRegression));
+        assert!(watcher.failed().is_none());
+        assert_eq!(watcher.next().await, Signal::Resync);
     }
 
     #[tokio::test]

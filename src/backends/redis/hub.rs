@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::BACKEND;
+use super::history::regressed;
 use super::listener::Listener;
 use super::servers::Servers;
 use crate::kv::{Error, Fanout, Result, Scope, Subscription};
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     pub(super) servers: Arc<Servers>,
     pub(super) fanout: Arc<Fanout>,
     task: Mutex<Option<JoinHandle<()>>>,
+    /// The life of the store that those who watch know of, and a revision of it.
+    life: Mutex<Option<(u64, u64)>>,
     /// What somebody waits to hear of, each once.
     wanted: Mutex<BTreeSet<Scope>>,
     /// Rung when something is wanted.
@@ -36,6 +39,7 @@ impl Hub {
             servers: Arc::clone(servers),
             fanout: Fanout::new(),
             task: Mutex::default(),
+            life: Mutex::default(),
             wanted: Mutex::default(),
             rung: Notify::new(),
         }))
@@ -48,6 +52,11 @@ impl Hub {
         lock(&self.0.wanted).insert(scope.clone());
         self.0.rung.notify_one();
         subscription
+    }
+
+    /// Tells all who watch, if by now we know of another life of the store than they do.
+    pub(super) fn notice(&self) {
+        self.0.notice_what_is_known();
     }
 
     /// Sees to it that somebody listens for those who have subscribed.
@@ -70,6 +79,28 @@ impl Shared {
         std::mem::take(&mut *lock(&self.wanted)).into_iter().collect()
     }
 
+    /// The same as [`notice`](Self::notice), of the life that answers told of.
+    pub(super) fn notice_what_is_known(&self) {
+        if let Some(seen) = self.servers.history().seen() {
+            self.notice(seen.epoch, seen.revision);
+        }
+    }
+
+    /// Somebody saw this revision of this life of the store, who listens or who takes a snapshot. If those who watch know of one
+    /// before it, it is over, and they are told so before anything is shown of the next: once, whoever sees it first.
+    pub(super) fn notice(&self, epoch: u64, revision: u64) -> bool {
+        let mut life = lock(&self.life);
+        // What is said late of a life that is over does not bring it back.
+        if life.is_some_and(|(_, known)| revision < known) {
+            return false;
+        }
+        let began = life.replace((epoch, revision)).is_some_and(|(known, _)| known != epoch);
+        if began {
+            self.fanout.fail(&regressed().at(BACKEND, "watch"));
+        }
+        began
+    }
+
     /// The task that asks is about to end, whoever watches.
     pub(super) fn forsake(&self) {
         *lock(&self.task) = None;
@@ -81,6 +112,7 @@ impl Shared {
         let idle = self.fanout.is_idle();
         if idle {
             *task = None;
+            *lock(&self.life) = None;
         }
         idle
     }

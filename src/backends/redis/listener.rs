@@ -16,7 +16,6 @@ use super::BACKEND;
 use super::changes::{Told, published, told};
 use super::channel::Said;
 use super::hearing::Hearing;
-use super::history::regressed;
 use super::hub::Shared;
 use super::line::{Line, Seen};
 use super::reply::{odd, versions};
@@ -55,6 +54,7 @@ enum Over {
 
 impl Listener {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        shared.notice_what_is_known();
         let epoch = shared.servers.history().seen().map_or(0, |known| known.epoch);
         let hearing = Hearing::of(&shared.fanout.scopes());
         Self { shared: Arc::clone(shared), hearing, epoch, due: None, over: false }
@@ -285,7 +285,10 @@ impl Listener {
 
     /// Another life of the store has begun.
     fn begin(&mut self, epoch: u64, revision: u64) {
-        self.shared.fanout.fail(&regressed().at(BACKEND, "watch"));
+        if !self.shared.notice(epoch, revision) {
+            // Who took a snapshot since may have missed what came after it.
+            self.shared.fanout.resync();
+        }
         self.epoch = epoch;
         if let Hearing::All(last) = &mut self.hearing {
             *last = Some(revision);

@@ -76,10 +76,23 @@ impl Watching {
         if self.disturbed {
             tokio::time::sleep(PAUSE).await;
         }
-        let (revision, entries) = read::covered(&self.servers, &self.scope).await?;
-        if let Some(subscription) = &mut self.subscription {
-            subscription.taken_with(revision, &entries);
+        loop {
+            let covered = read::covered(&self.servers, &self.scope).await;
+            self.hub.notice();
+            if let Some(error) = self.subscription.as_mut().and_then(Subscription::failed) {
+                return Err(error);
+            }
+            match covered {
+                // This was told before, or there is nobody who saw what was lost.
+                Err(error) if error.kind() == ErrorKind::FenceRegression => {}
+                Err(error) => return Err(error),
+                Ok((revision, entries)) => {
+                    if let Some(subscription) = &mut self.subscription {
+                        subscription.taken_with(revision, &entries);
+                    }
+                    return Ok(Event::Snapshot(entries));
+                }
+            }
         }
-        Ok(Event::Snapshot(entries))
     }
 }

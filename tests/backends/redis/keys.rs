@@ -41,7 +41,7 @@ async fn put(watch: &mut Watch, expected: &str) {
 }
 
 /// Until it tells that this stands somewhere, by a change or, if it looks late, by a snapshot.
-async fn sees(watch: &mut Watch, value: &str) {
+pub(super) async fn sees(watch: &mut Watch, value: &str) {
     let told = |event| match event {
         Event::Put(entry) => entry.value == *value,
         Event::Snapshot(entries) => entries.iter().any(|entry| entry.value == *value),

@@ -10,6 +10,7 @@ use quorate::kv::{
     Coordinator, ErrorKind, Event, Result, Scope, SessionStore, Store, StoreExt, Txn, WatchStore,
 };
 
+use super::keys::sees;
 use super::{connect, key, soon, start, through, trial};
 use crate::proxy::Proxy;
 use crate::servers::redis::{Redis, Version};
@@ -23,6 +24,7 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
         trial(version, "large_values_keep_the_stream_small", large),
         trial(version, "the_stream_keeps_some_thousand_changes", small),
         trial(version, "a_watch_begins_anew_on_a_wiped_store", wiped),
+        trial(version, "what_was_lost_is_told_before_what_came_after_is_shown", foretold),
         trial(version, "all_watches_share_one_read", shared),
         trial(version, "the_dead_are_told_though_nobody_comes_by", buried),
     ]
@@ -177,6 +179,52 @@ pub(super) async fn wiped_under(
     assert!(regressed, "what was lost is not lost in silence");
     soon("a put succeeds", async { while store.put(then, "1").await.is_err() {} }).await;
     assert!(matches!(event(watch).await, Event::Put(entry) if entry.key == key(then)));
+}
+
+async fn foretold(version: Version) {
+    // More than wait for a watch that is not asked.
+    const MANY: usize = 1100;
+    let mut redis = start(version).await;
+    let store = connect(&redis.url("")).await;
+    let [mut watch, mut other] = [(); 2].map(|()| store.watch(Scope::Prefix(key("p"))));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let began = runtime.spawn(async move {
+        for watch in [&mut watch, &mut other] {
+            assert!(matches!(told(watch).await, Ok(Event::Snapshot(_))));
+        }
+        (watch, other)
+    });
+    let (mut watch, mut other) = began.await.expect("it does not panic");
+    for nth in 0..MANY {
+        store.put("p/a", nth.to_string()).await.expect("it is put");
+    }
+    // So the watch will look when it is asked.
+    sees(&mut other, &(MANY - 1).to_string()).await;
+    // Whoever listens for both does nothing for a while, and hears of the loss last of all.
+    let (busy, freed) = (tokio::sync::oneshot::channel(), std::sync::mpsc::sync_channel::<()>(0));
+    runtime.spawn(async move { (busy.0.send(()), freed.1.recv()) });
+    busy.1.await.expect("it is busy");
+    redis.wipe().await;
+    soon("the loss is noticed", async {
+        while store.put("p/b", "1").await.expect_err("it is lost").kind() != ErrorKind::FenceRegression {}
+    })
+    .await;
+    let lost = told(&mut watch).await;
+    assert!(matches!(&lost, Err(error) if error.kind() == ErrorKind::FenceRegression), "{lost:?}");
+    let anew = told(&mut watch).await;
+    assert!(matches!(&anew, Ok(Event::Snapshot(entries)) if entries.is_empty()), "{anew:?}");
+    drop(freed.0);
+    store.put("p/c", "1").await.expect("it is put");
+    loop {
+        match told(&mut watch).await {
+            Ok(Event::Put(entry)) if entry.key == key("p/c") => break,
+            Ok(Event::Snapshot(entries)) if !entries.is_empty() => break,
+            Ok(_) => {}
+            Err(error) => assert_ne!(error.kind(), ErrorKind::FenceRegression, "it is told once"),
+        }
+    }
+    runtime.shutdown_background();
 }
 
 async fn shared(version: Version) {
