@@ -25,7 +25,7 @@ pub(super) fn metrics() -> Vec<Metric> {
             "consul" | "etcd" => Bar::AtMost(0.25),
             _ => Bar::None,
         },
-        rounds: 5,
+        rounds: 9,
         contestants: |arena, scale| ready(lock_true(arena, scale)).boxed_local(),
     }]
 }

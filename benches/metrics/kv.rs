@@ -41,8 +41,8 @@ pub(super) fn metrics() -> Vec<Metric> {
         metric!("get", "µs", Bar::AtMost(1.10), 27, get),
         metric!("cas", "µs", Bar::AtMost(1.10), 27, cas),
         metric!("list-1000", "µs", Bar::AtMost(1.15), 27, list),
-        metric!("put-64", "op/s", Bar::AtLeast(0.90), 9, puts),
-        metric!("get-64", "op/s", Bar::AtLeast(0.90), 9, gets),
+        metric!("put-64", "op/s", Bar::AtLeast(0.90), 15, puts),
+        metric!("get-64", "op/s", Bar::AtLeast(0.90), 15, gets),
     ]
 }
 
