@@ -10,17 +10,23 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::Instant;
-use zookeeper_client::{Acls, Client, CreateMode, MultiReadResult, MultiWriteResult, MultiWriter};
+use zookeeper_client::{Acls, Client, CreateMode, Error, MultiReadResult, MultiWriteResult, MultiWriter};
 
-use super::zookeeper::{ZooKeeper, make, open, path};
+use super::zookeeper::{ZooKeeper, make, open};
 use super::{Changes, Operations, VALUE, member};
 use crate::work::after;
 
 /// By the same connections as the floor.
 pub(crate) struct Alike(ZooKeeper);
 
+/// Where all of it stands. Names are as long and as deep as ours, as the server takes each apart several times.
+const ROOT: &str = "/floor1";
+
 /// The counter, which nobody raises.
-const COUNTER: &str = "/floor-counter";
+const COUNTER: &str = "/_quorate/generation/floor";
+
+/// A place in a queue, up to its number.
+const PLACE: &str = "1000000000000001-x00000000000000000000000000000001.0-lock-";
 
 /// How many are registered in one commit, how many counters that raises, as many keys hash to so many of 256, and how many
 /// commits are under way.
@@ -28,21 +34,23 @@ const REGISTERED: (usize, usize, usize) = (64, 57, 3);
 
 impl Alike {
     pub(crate) async fn of(raw: &ZooKeeper) -> Self {
-        make(&raw.client(), COUNTER, CreateMode::Persistent).await;
+        for path in [COUNTER, &queue("")] {
+            stand(&raw.client(), path.trim_end_matches('/')).await;
+        }
         Self(raw.clone())
     }
 
     /// Makes a place in a queue, and says where and how many there are.
     async fn enter(&self, queue: &str) -> (String, i32) {
-        let (queue, client) = (path(queue) + "-queue", self.0.client());
-        let place = format!("{queue}/lock-");
+        let (queue, client) = (self::queue(queue), self.0.client());
+        let place = format!("{queue}/{PLACE}");
         let options = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
         loop {
             let mut writes = client.new_multi_writer();
             writes.add_create(&place, &VALUE, &options).expect("a path");
             writes.add_set_data(&queue, b"", None).expect("a path");
             let Ok(made) = writes.commit().await else {
-                make(&client, &queue, CreateMode::Persistent).await;
+                stand(&client, &queue).await;
                 continue;
             };
             let Ok([MultiWriteResult::Create { path, .. }, MultiWriteResult::SetData { stat }]) =
@@ -62,35 +70,63 @@ impl Alike {
     }
 }
 
+/// The directory that a key is.
+fn directory(key: &str) -> String {
+    format!("{ROOT}/{}", key.trim_start_matches("floor-"))
+}
+
+/// The node that holds its value.
+fn entry(key: &str) -> String {
+    directory(key) + "/="
+}
+
+/// The directory that a queue is.
+fn queue(name: &str) -> String {
+    format!("{ROOT}/_quorate/lock/{name}")
+}
+
+/// Makes a node and what is above it, unless they are there.
+async fn stand(client: &Client, path: &str) {
+    let ends = path.char_indices().skip(1).filter(|(_, sign)| *sign == '/').map(|(end, _)| end);
+    for end in ends.chain([path.len()]) {
+        let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
+        match client.create(&path[..end], &VALUE, &options).await {
+            Ok(_) | Err(Error::NodeExists) => {}
+            Err(error) => panic!("{path} is not made: {error}"),
+        }
+    }
+}
+
 #[async_trait]
 impl Operations for Alike {
     async fn put(&self, key: &str, value: Bytes) {
         let client = self.0.client();
         let mut writes = Self::checked(&client);
-        writes.add_set_data(&path(key), &value, None).expect("a path");
+        writes.add_set_data(&entry(key), &value, None).expect("a path");
         if writes.commit().await.is_err() {
-            self.0.put(key, value).await;
+            stand(&client, &entry(key)).await;
         }
     }
 
     async fn get(&self, key: &str) -> Option<Bytes> {
         let client = self.0.client();
         let refused = client.delete("/floor-nothing", Some(i32::MAX));
-        let found = client.get_data(&path(key));
+        let found = client.get_data(&entry(key));
         assert!(refused.await.is_err(), "there is no such node");
         found.await.ok().map(|(value, _)| value.into())
     }
 
     async fn state(&self, key: &str) -> i64 {
-        self.0.state(key).await
+        let stat = self.0.client().check_stat(&entry(key)).await.expect("it answers");
+        stat.expect("it stands").version.into()
     }
 
     async fn replace(&self, key: &str, state: i64, value: Bytes) -> i64 {
         let client = self.0.client();
         let mut writes = Self::checked(&client);
         let version = i32::try_from(state).expect("it was one");
-        writes.add_check_version(&path(key), version).expect("a path");
-        writes.add_set_data(&path(key), &value, None).expect("a path");
+        writes.add_check_version(&entry(key), version).expect("a path");
+        writes.add_set_data(&entry(key), &value, None).expect("a path");
         writes.commit().await.expect("nobody else writes");
         state + 1
     }
@@ -102,16 +138,16 @@ impl Operations for Alike {
         self.0.client().delete(&place, None).await.expect("it is ours");
     }
 
-    async fn hand_over_alike(&self, queue: &str, idle: Duration) -> Option<Duration> {
+    async fn hand_over_alike(&self, name: &str, idle: Duration) -> Option<Duration> {
         let client = self.0.client();
-        let (first, _) = self.enter(queue).await;
-        let (second, _) = self.enter(queue).await;
+        let (first, _) = self.enter(name).await;
+        let (second, _) = self.enter(name).await;
         let (_, _, deleted) = self.0.watcher.get_and_watch_data(&first).await.expect("it stands");
         let told = async {
             deleted.changed().await;
             let mut stands = client.new_multi_writer();
             stands.add_check_version(&second, -1).expect("a path");
-            let directory = path(queue) + "-queue";
+            let directory = queue(name);
             let (stands, names) = tokio::join!(stands.commit(), self.0.watcher.get_children(&directory));
             stands.expect("it stands");
             assert_eq!(names.expect("it answers").0.len(), 1, "it is the first");
@@ -123,7 +159,7 @@ impl Operations for Alike {
     }
 
     async fn watch_alike(&self, key: &str) -> Option<Changes> {
-        let (path, client) = (path(key), Arc::clone(&self.0.watcher));
+        let (path, client) = (entry(key), Arc::clone(&self.0.watcher));
         let (_, _, watch) = client.get_and_watch_data(&path).await.expect("it stands");
         let changes = stream::unfold((watch, path, client), |(watch, path, client)| async {
             watch.changed().await;
@@ -135,18 +171,15 @@ impl Operations for Alike {
 
     /// A directory for each, with its value in it.
     async fn fill_alike(&self, prefix: &str, count: usize) -> bool {
-        let prefix = path(prefix);
-        make(&self.0.client(), &prefix, CreateMode::Persistent).await;
         for nth in 0..count {
-            make(&self.0.client(), &format!("{prefix}/{nth:05}"), CreateMode::Persistent).await;
-            make(&self.0.client(), &format!("{prefix}/{nth:05}/="), CreateMode::Persistent).await;
+            stand(&self.0.client(), &entry(&format!("{prefix}/{nth:05}"))).await;
         }
         true
     }
 
     /// The names, and then names and value of each directory, many in one request; each behind a write that fails.
     async fn list_alike(&self, prefix: &str) -> usize {
-        let (prefix, client) = (path(prefix), self.0.client());
+        let (prefix, client) = (directory(prefix), self.0.client());
         let refused = client.delete("/floor-nothing", Some(i32::MAX));
         let names = client.list_children(&prefix);
         assert!(refused.await.is_err(), "there is no such node");
@@ -175,7 +208,7 @@ impl Operations for Alike {
     async fn register_alike(&self, prefix: &str, count: usize) -> Option<Duration> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let session = open(self.0.address).await;
-        let prefix = path(&format!("{prefix}{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        let prefix = directory(&format!("{prefix}{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         make(&session, &prefix, CreateMode::Container).await;
         let (size, counters, abreast) = REGISTERED;
         for nth in 0..counters {
