@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 
 use crate::servers::certificates::{Certificates, Identity};
 use crate::servers::redis::sentinels::{NAME, SENTINELS, Sentinels};
-use crate::servers::redis::{Options, PASSWORD, Redis, USER, Version};
+use crate::servers::redis::{Copied as _, Options, PASSWORD, Redis, USER, Version};
 use crate::servers::{Cluster as _, PATIENCE, Release as _, until};
 use crate::{refused, trial};
 
@@ -100,7 +100,7 @@ async fn taken_over(version: Version) {
     let mut cluster = Options::new(version).members(6).start().await;
     cluster.cli(&["-c", "SET", "a", "1"]).await.expect("it is set");
     let first = cluster.owner("a").await;
-    let replicas = cluster.replicas_of(first).await;
+    let replicas = cluster.all_copied(first).await;
     assert_eq!(replicas.len(), 1);
     cluster.kill(first);
     until("its replica leads", PATIENCE, async || cluster.leads(cluster.addresses()[replicas[0]]).await)
@@ -137,6 +137,7 @@ async fn replaced(version: Version) {
     let mut sentinels = Sentinels::start(Options::new(version).tls().auth()).await;
     sentinels.cli(0, &["SET", "a", "1"]).await.expect("it is set");
     assert_eq!(told(&sentinels, SENTINELS.start).await, sentinels.address(0).to_string());
+    sentinels.redis().all_copied(0).await;
     sentinels.kill(0);
     let leader = sentinels.leader().await;
     for sentinel in SENTINELS {

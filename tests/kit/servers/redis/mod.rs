@@ -192,21 +192,31 @@ impl Redis {
         Ok((number(written.unwrap_or_default())?, copied.map(number).collect::<Result<_, _>>()?))
     }
 
-    /// Lets nobody copy any more what this one writes, until they are resumed. They have all that was written before.
-    pub(crate) async fn cut_off(cluster: &mut impl Copied, member: usize) -> Vec<usize> {
-        let redis = cluster.redis();
-        let address = redis.members.iter().nth(member).expect("there are so many").clients;
-        let replicas = redis.replicas_of(member).await;
-        let (written, _) = redis.copied(address).await.expect("it answers");
-        until("all is copied", PATIENCE, async || match redis.copied(address).await? {
-            (_, copied) if copied.iter().all(|offset| *offset >= written) => Ok(()),
+    /// Waits until all replicas of a member have what was written there before; a server acknowledges that sooner.
+    pub(crate) async fn all_copied(&self, member: usize) -> Vec<usize> {
+        let address = self.members.iter().nth(member).expect("there are so many").clients;
+        let replicas = self.replicas_of(member).await;
+        let (written, _) = self.copied(address).await.expect("it answers");
+        until("all is copied", PATIENCE, async || match self.copied(address).await? {
+            (_, copied)
+                if copied.len() >= replicas.len() && copied.iter().all(|offset| *offset >= written) =>
+            {
+                Ok(())
+            }
             (_, copied) => Err(format!("{copied:?} of {written}")),
         })
         .await;
+        replicas
+    }
+
+    /// Lets nobody copy any more what this one writes, until they are resumed. They have all that was written before.
+    pub(crate) async fn cut_off(cluster: &mut impl Copied, member: usize) -> Vec<usize> {
+        let replicas = cluster.redis().all_copied(member).await;
         for replica in &replicas {
             cluster.pause(*replica);
         }
         let redis = cluster.redis();
+        let address = redis.members.iter().nth(member).expect("there are so many").clients;
         redis.cli_via(address, &["CLIENT", "KILL", "TYPE", "replica"]).await.expect("it is admitted");
         replicas
     }
