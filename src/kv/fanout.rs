@@ -83,7 +83,7 @@ impl Fanout {
     pub fn subscribe_later(self: &Arc<Self>, scope: Scope) -> Subscription {
         let mailbox = Arc::new(Mailbox::default());
         lock(&self.boxes).entry(scope.clone()).or_default().push(Arc::clone(&mailbox));
-        Subscription { fanout: Arc::clone(self), scope, mailbox, since: 0, stands: None }
+        Subscription { fanout: Arc::clone(self), scope, mailbox, since: 0, known: Known::default() }
     }
 
     /// Changes of `scope` are heard from now on: those who waited for that are told to take their first snapshot.
@@ -210,8 +210,8 @@ impl Mailbox {
 }
 
 impl Waiting {
-    /// The next signal to a watcher that knows all up to a revision, and of this version.
-    fn take(&mut self, since: u64, known: &mut Option<Version>) -> Option<Signal> {
+    /// The next signal to a watcher that knows all up to a revision, and this of its key.
+    fn take(&mut self, since: u64, known: &mut Known) -> Option<Signal> {
         if let Some(error) = self.failed.take() {
             return Some(Signal::Failed(ErrorSignal(error)));
         }
@@ -221,15 +221,17 @@ impl Waiting {
         }
         while let Some((revision, told)) = self.told.pop_front() {
             match told {
-                // At the same revision nothing else can stand there, unless somebody removed it behind the store's back.
-                Told::Stands(stands) if stands == *known || revision < since => {}
+                // At the same revision nothing else can stand there, unless somebody removed it behind the store's back. What was
+                // seen before the last change may be told after it.
+                Told::Stands(stands) if stands == known.version || revision < known.revision => {}
                 Told::Stands(_) => return Some(Signal::Resync),
                 Told::Change(_) if revision <= since => {}
                 Told::Change(event) => {
-                    *known = match &event {
+                    let version = match &event {
                         Event::Put(entry) => Some(entry.version),
                         _ => None,
                     };
+                    *known = Known { revision, version };
                     return Some(Signal::Change(event));
                 }
             }
@@ -238,14 +240,20 @@ impl Waiting {
     }
 }
 
+/// What a watcher knows of its key, if it listens to just one: the version that stood there at a revision.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    revision: u64,
+    version: Option<Version>,
+}
+
 /// One watcher's end. Dropping it ends the subscription.
 pub struct Subscription {
     fanout: Arc<Fanout>,
     scope: Scope,
     mailbox: Arc<Mailbox>,
     since: u64,
-    /// The version that it knows of, if it listens to just one key.
-    stands: Option<Version>,
+    known: Known,
 }
 
 impl Subscription {
@@ -258,12 +266,13 @@ impl Subscription {
     /// Says that a snapshot of this revision was taken: changes up to it are not told again.
     pub fn taken(&mut self, revision: u64) {
         self.since = revision;
+        self.known.revision = revision;
     }
 
     /// As [`taken`](Self::taken), and says what it held, which [`Fanout::confirm`] is compared with.
     pub fn taken_with(&mut self, revision: u64, entries: &[Entry]) {
         self.taken(revision);
-        self.stands = entries.first().map(|entry| entry.version);
+        self.known.version = entries.first().map(|entry| entry.version);
     }
 
     /// What disturbed it meanwhile, and is told so; what follows is a [`Signal::Resync`]. A snapshot that was taken meanwhile is not
@@ -276,7 +285,7 @@ impl Subscription {
     pub async fn next(&mut self) -> Signal {
         loop {
             let notified = self.mailbox.notify.notified();
-            if let Some(signal) = lock(&self.mailbox.inner).take(self.since, &mut self.stands) {
+            if let Some(signal) = lock(&self.mailbox.inner).take(self.since, &mut self.known) {
                 return signal;
             }
             notified.await;
@@ -417,6 +426,9 @@ mod tests {
         assert!(watcher.next().now_or_never().is_none());
         fanout.publish(5, &Event::Put(entry(5)));
         assert!(matches!(watcher.next().await, Signal::Change(_)));
+        // Nor does what was so before a change and is told after it.
+        fanout.confirm(4, &key, Some(Version::new(3)));
+        assert!(watcher.next().now_or_never().is_none());
         stands(Some(5));
         assert!(watcher.next().now_or_never().is_none());
         stands(Some(6));
