@@ -59,7 +59,7 @@ pub(super) async fn open(address: SocketAddr) -> Client {
     client.await.expect("it serves")
 }
 
-pub(super) fn path(key: &str) -> String {
+fn path(key: &str) -> String {
     format!("/{key}")
 }
 

@@ -19,7 +19,7 @@ use crate::work::after;
 /// By the same connections as the floor.
 pub(crate) struct Alike(ZooKeeper);
 
-/// Where all of it stands. Names are as long and as deep as ours, as the server takes each apart several times.
+/// Where all of it stands. Names are about as long and as deep as ours, as the server takes each apart.
 const ROOT: &str = "/floor1";
 
 /// The counter, which nobody raises.

@@ -87,7 +87,8 @@ impl Shared {
     }
 
     /// Somebody saw this revision of this life of the store, who listens or who takes a snapshot. If those who watch know of one
-    /// before it, it is over, and they are told so before anything is shown of the next: once, whoever sees it first.
+    /// before it, it is over, and they are told so before a snapshot of the next is shown: once, whoever sees it first. Says whether
+    /// that was now.
     pub(super) fn notice(&self, epoch: u64, revision: u64) -> bool {
         let mut life = lock(&self.life);
         // What is said late of a life that is over does not bring it back.
