@@ -43,9 +43,8 @@ fn main() -> ExitCode {
     };
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
     place_data(&options, &directory);
-    let rows = runtime.block_on(measure(&options));
+    let rows = runtime.block_on(measure(&options, &directory));
     print!("{}", report::table(&rows));
-    report::write(&directory, &rows).expect("the results are written");
     eprintln!("results and plots are in {}", directory.display());
     ExitCode::SUCCESS
 }
@@ -57,7 +56,9 @@ fn place_data(options: &Options, directory: &Path) {
     tempfile::env::override_temp_dir(&data).expect("nobody asked before");
 }
 
-async fn measure(options: &Options) -> Vec<Row> {
+/// Measures all, and writes down what there is after each: a run that fails keeps what came before.
+async fn measure(options: &Options, directory: &Path) -> Vec<Row> {
+    let order = metrics::all();
     let mut rows = Vec::new();
     for backend in &options.backends {
         let arena = Arena::open(backend).await;
@@ -73,10 +74,10 @@ async fn measure(options: &Options) -> Vec<Row> {
             let reached = contest(&arena, contestants, rounds).await;
             let bar = (metric.bar)(backend);
             rows.push(Row { metric: metric.name, backend: arena.backend, unit: metric.unit, bar, reached });
+            // By metric, and each in the order of the stores.
+            rows.sort_by_key(|row: &Row| order.iter().position(|metric| metric.name == row.metric));
+            report::write(directory, &rows).expect("the results are written");
         }
     }
-    // By metric, and each in the order of the stores.
-    let order = metrics::all();
-    rows.sort_by_key(|row| order.iter().position(|metric| metric.name == row.metric));
     rows
 }

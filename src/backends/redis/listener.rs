@@ -40,6 +40,8 @@ pub(super) struct Listener {
     epoch: u64,
     /// When the next session may end.
     due: Option<Instant>,
+    /// Whether it has listened before, so that somebody may have been told of a life of the store that is over by now.
+    again: bool,
     /// Whether it ended because nobody watches.
     over: bool,
 }
@@ -57,7 +59,7 @@ impl Listener {
         shared.notice_what_is_known();
         let epoch = shared.servers.history().seen().map_or(0, |known| known.epoch);
         let hearing = Hearing::of(&shared.fanout.scopes());
-        Self { shared: Arc::clone(shared), hearing, epoch, due: None, over: false }
+        Self { shared: Arc::clone(shared), hearing, epoch, due: None, again: false, over: false }
     }
 
     pub(super) async fn run(mut self) {
@@ -98,7 +100,7 @@ impl Listener {
             Hearing::All(_) => self.resume().await?,
             Hearing::Keys(_) => self.begin_with_keys(&mut line).await?,
         }
-        *served = true;
+        (*served, self.again) = (true, true);
         while !shared.is_idle() {
             let (quiet, due) = (line.quiet, self.due.unwrap_or(line.quiet));
             tokio::select! {
@@ -132,8 +134,12 @@ impl Listener {
         Ok(())
     }
 
-    /// Asks to be told of the keys that are watched now, and sees what happened there before.
+    /// Asks to be told of the keys that are watched now, and sees what happened there before. A life of the store that began while
+    /// nobody listened is told before anything of it; of one that begins later, this connection tells first.
     async fn begin_with_keys(&mut self, line: &mut Line) -> Result<()> {
+        if self.again {
+            self.tick(&[]).await?;
+        }
         let scopes = self.shared.fanout.scopes();
         self.listen_to(line, &scopes).await?;
         while matches!(&self.hearing, Hearing::Keys(keys) if !keys.is_settled()) {

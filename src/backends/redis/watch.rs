@@ -80,6 +80,8 @@ impl Watching {
             let covered = read::covered(&self.servers, &self.scope).await;
             self.hub.notice();
             if let Some(error) = self.subscription.as_mut().and_then(Subscription::failed) {
+                // As when it is heard: what follows is a resync.
+                self.next = Next::Hear;
                 return Err(error);
             }
             match covered {

@@ -25,6 +25,7 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
         trial(version, "the_stream_keeps_some_thousand_changes", small),
         trial(version, "a_watch_begins_anew_on_a_wiped_store", wiped),
         trial(version, "what_was_lost_is_told_before_what_came_after_is_shown", foretold),
+        trial(version, "a_loss_is_told_to_a_watch_of_a_key_before_what_came_after", heard_anew),
         trial(version, "all_watches_share_one_read", shared),
         trial(version, "the_dead_are_told_though_nobody_comes_by", buried),
     ]
@@ -225,6 +226,42 @@ async fn foretold(version: Version) {
         }
     }
     runtime.shutdown_background();
+}
+
+async fn heard_anew(version: Version) {
+    let mut redis = start(version).await;
+    let (proxy, store) = through(&redis, "").await;
+    let mut watch = store.watch(Scope::Key(key("p/a")));
+    assert!(matches!(told(&mut watch).await, Ok(Event::Snapshot(_))));
+    proxy.freeze();
+    redis.wipe().await;
+    let direct = connect(&redis.url("")).await;
+    // What concerns more than one key is heard before it is asked for any.
+    let put = async || direct.commit(Txn::new().put(&key("p/a"), "anew").put(&key("p/b"), "anew")).await;
+    assert!(put().await.expect("both are put").is_applied());
+    let writes = async {
+        loop {
+            assert!(put().await.expect("both are put").is_applied());
+        }
+    };
+    // Nothing that froze is heard. The answers come late, and meanwhile there is much to hear.
+    proxy.cut();
+    proxy.heal();
+    proxy.delay(Duration::from_millis(20));
+    let watched = async {
+        loop {
+            match told(&mut watch).await {
+                Err(error) if error.kind() == ErrorKind::FenceRegression => break,
+                Err(error) => assert!(error.is_transient(), "{error}"),
+                Ok(event) => panic!("of the new life, before the loss: {event:?}"),
+            }
+        }
+    };
+    tokio::select! {
+        () = watched => {}
+        () = writes => {}
+    }
+    assert!(matches!(event(&mut watch).await, Event::Snapshot(_)));
 }
 
 async fn shared(version: Version) {
