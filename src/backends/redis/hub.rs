@@ -1,7 +1,7 @@
 //! What the watches of a store share: one connection on which the server tells what happens, and the task that listens there.
 //!
-//! The task starts with the first watch and ends once nobody watches, or with the runtime it runs on; then the next watch starts
-//! another.
+//! The task starts with the first watch and ends once nobody watches any more, a moment later where single keys are watched, or with
+//! the runtime it runs on; then the next watch starts another.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -101,7 +101,7 @@ impl Listener {
             Hearing::Keys(_) => self.begin_with_keys(&mut line).await?,
         }
         (*served, self.again) = (true, true);
-        while !shared.is_idle() {
+        loop {
             let (quiet, due) = (line.quiet, self.due.unwrap_or(line.quiet));
             tokio::select! {
                 biased;
@@ -111,11 +111,21 @@ impl Listener {
                 () = shared.rung.notified() => if !self.follow(&mut line).await? {
                     return Ok(Over::Anew);
                 },
-                said = line.next() => self.hear(said?, &mut line).await?,
-                () = sleep_until(quiet) => self.check(&mut line).await?,
+                said = line.next() => {
+                    self.hear(said?, &mut line).await?;
+                    // Of single keys there is little to hear, and whoever waits for a lock now and then will watch again.
+                    if matches!(self.hearing, Hearing::All(_)) && shared.is_idle() {
+                        return Ok(Over::Idle);
+                    }
+                }
+                () = sleep_until(quiet) => {
+                    if shared.is_idle() {
+                        return Ok(Over::Idle);
+                    }
+                    self.check(&mut line).await?;
+                }
             }
         }
-        Ok(Over::Idle)
     }
 
     /// Tells what happened since the last that was told of every change. Nobody knows where those begin who were told of single

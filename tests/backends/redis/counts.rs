@@ -17,6 +17,7 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
         trial(version, "an_operation_costs_one_request", operations),
         trial(version, "a_lock_costs_one_script_and_one_to_give_it_back", acquire_and_release),
         trial(version, "a_hand_over_costs_the_same_however_many_wait", hand_over),
+        trial(version, "who_waits_again_hears_on_the_same_connection", again),
         trial(version, "ten_thousand_registrations_are_one_key_to_renew", renewal),
         trial(version, "the_dead_go_in_batches_however_many_die_at_once", batches),
         trial(version, "a_million_foreign_keys_cost_nothing", foreign),
@@ -187,6 +188,37 @@ async fn hand_over(version: Version) {
         assert_eq!((scripts(&cost) - renewals, plain), (2, 1), "of {clients} clients: {cost:?}");
         drop(next);
     }
+}
+
+async fn again(version: Version) {
+    const TURNS: u64 = 20;
+    let redis = start(version).await;
+    let mut mutexes = Vec::new();
+    for _ in 0..2 {
+        let store = connect(&redis.url("")).await;
+        mutexes.push(Mutex::new(&store, &sessions(&store, TTL), "m").expect("a name"));
+    }
+    let mut held = mutexes[0].lock().await.expect("it is free");
+    let mut before = Counts::new();
+    for turn in 0..TURNS + 2 {
+        if turn == 2 {
+            before = counts(&redis).await;
+        }
+        mutexes.reverse();
+        let release = async {
+            until("the other waits", PATIENCE, async || match mutexes[0].waiters().await {
+                Ok(waiting) if waiting.len() == 1 => Ok(()),
+                other => Err(format!("{other:?}")),
+            })
+            .await;
+            held.release().await;
+        };
+        held = tokio::join!(mutexes[0].lock(), release).0.expect("the session lives");
+    }
+    // What nobody has watched for two seconds is closed, which may be now and then.
+    let cost = since(&redis, &before).await;
+    assert!(of(&cost, "subscribe") < TURNS / 2, "{cost:?}");
+    drop(held);
 }
 
 /// The counts once all have begun to watch the place ahead of them: no script is run in ten looks.
