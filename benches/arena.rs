@@ -11,6 +11,7 @@ use quorate::kv::Key;
 use tokio::process::Command;
 
 use crate::floor::{Floor, Operations};
+use crate::metrics::bare;
 use crate::servers::Cluster;
 #[cfg(any(feature = "consul", feature = "etcd", feature = "redis", feature = "zookeeper"))]
 use crate::servers::{Options, Release};
@@ -70,7 +71,7 @@ impl Arena {
                 let url = format!("embedded:{}", directory.path().join("quorate.db").display());
                 let file = directory.path().join("flock");
                 let flock = move || {
-                    let mut command = Command::new("flock");
+                    let mut command = bare("flock");
                     command.arg(&file).arg("true");
                     command
                 };

@@ -36,6 +36,11 @@ impl Alike {
         json!({ "Verb": "set", "Key": key, "Value": STANDARD.encode(value), "Flags": flags })
     }
 
+    /// A place of ours in a queue, under a key as long as quorate's, which the server tells back and a look has to read.
+    fn place(&self, queue: &str, nth: usize) -> String {
+        format!("{queue}/{}-x{nth:032x}", self.0.session)
+    }
+
     /// Makes a place in a queue, and reads who stands there. Returns its state.
     async fn enter(&self, queue: &str, place: &str) -> i64 {
         let (session, flags) = (&self.0.session, self.0.writes.fetch_add(1, Ordering::Relaxed));
@@ -68,6 +73,11 @@ impl Alike {
 
 fn state(told: Option<&Value>) -> i64 {
     told.and_then(|told| told["KV"]["ModifyIndex"].as_i64()).expect("an index")
+}
+
+/// A queue whose name is about as long as what quorate makes.
+fn reserved(key: &str) -> String {
+    format!("bench0/_quorate/{key}")
 }
 
 /// Fails if a session holds it.
@@ -107,7 +117,8 @@ impl Operations for Alike {
     }
 
     async fn lock_pair(&self, key: &str) {
-        let (queue, place) = (format!("{key}-queue"), format!("{key}-queue/place"));
+        let queue = reserved(key);
+        let place = self.place(&queue, 0);
         let state = self.enter(&queue, &place).await;
         self.leave(&place, state).await;
     }
@@ -127,13 +138,14 @@ impl Operations for Alike {
     }
 
     async fn hand_over_alike(&self, queue: &str, idle: Duration) -> Option<Duration> {
-        let [first, second] = ["0", "1"].map(|nth| format!("{queue}/{nth}"));
-        let state = self.enter(queue, &first).await;
-        let next = self.enter(queue, &second).await;
+        let queue = reserved(queue);
+        let [first, second] = [0, 1].map(|nth| self.place(&queue, nth));
+        let state = self.enter(&queue, &first).await;
+        let next = self.enter(&queue, &second).await;
         let mut changes = self.0.watch(&first).await?;
         let told = async {
             changes.next().await;
-            assert_eq!(self.0.list(queue).await, 1, "it is the first");
+            assert_eq!(self.0.list(&queue).await, 1, "it is the first");
         };
         let took = after(idle, self.leave(&first, state), told).await;
         self.leave(&second, next).await;
@@ -155,10 +167,10 @@ impl Operations for Alike {
 
 #[async_trait]
 impl Waiters for Vec<Alike> {
-    /// Under keys as long as quorate's, which a look has to read, and with as many watches at the server as have places.
+    /// With as many watches at the server as have places.
     async fn stand(&self, queue: &str, count: usize) -> Turns {
         let at = |nth: usize| &self[nth % self.len()];
-        let place = |nth: usize| format!("{queue}/{}-x{nth:032x}", at(nth).0.session);
+        let place = |nth: usize| at(nth).place(queue, nth);
         let first = at(0).enter(queue, &place(0)).await;
         let mut waiting = JoinSet::new();
         for nth in 1..=count {

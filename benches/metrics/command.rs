@@ -37,7 +37,7 @@ fn lock_true(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     };
     let url = arena.url.clone();
     let ours: Start = Rc::new(move || {
-        let mut command = Command::new(&quorate);
+        let mut command = bare(&quorate);
         command.args(["--store", &url, "lock", "command", "--", "true"]);
         command
     });
@@ -46,6 +46,14 @@ fn lock_true(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     let alike = alike.map(|(name, start)| Contestant::new(Role::Floor, name, each(scale, Rc::clone(start))));
     all.extend(alike);
     all
+}
+
+/// A program that finds in its environment no more than where other programs are. Cargo adds dozens of variables to ours, and places
+/// where programs and libraries are looked for first.
+pub(crate) fn bare(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", "/usr/bin:/bin");
+    command
 }
 
 /// Reads a program from the disk once more, as after a start of the machine. In what pieces it lies in memory hangs on who wrote
@@ -64,8 +72,7 @@ fn read_again(program: &OsStr) {
 fn each(scale: Scale, start: Start) -> impl Work {
     read_again(start().as_std().get_program());
     timed(scale.of(20), async move || {
-        // Cargo has every program look for its libraries in five directories more.
-        let output = start().env_remove("LD_LIBRARY_PATH").output().await.expect("it starts");
+        let output = start().output().await.expect("it starts");
         assert!(output.status.success(), "it failed: {}", String::from_utf8_lossy(&output.stderr));
     })
 }

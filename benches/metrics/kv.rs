@@ -41,7 +41,7 @@ pub(super) fn metrics() -> Vec<Metric> {
         metric!("get", "µs", Bar::AtMost(1.10), 27, get),
         metric!("cas", "µs", Bar::AtMost(1.10), 27, cas),
         metric!("list-1000", "µs", Bar::AtMost(1.15), 27, list),
-        metric!("put-64", "op/s", Bar::AtLeast(0.90), 15, puts),
+        metric!("put-64", "op/s", Bar::AtLeast(0.90), 19, puts),
         metric!("get-64", "op/s", Bar::AtLeast(0.90), 15, gets),
     ]
 }
@@ -181,8 +181,9 @@ async fn puts(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     let operations = scale.of(MANY);
     let ours = async |link: Link, key: Key| {
         abreast(operations, async move |nth| {
-            let key = key.child(&format!("{}", nth % 64)).expect("a key");
-            link.kv().put(key.clone(), VALUE).await.expect("it is put");
+            // Beside each other, as those by hand: ZooKeeper would have a level more to take apart.
+            let key = Key::new(&format!("{key}{}", nth % 64)).expect("a key");
+            link.kv().put(key, VALUE).await.expect("it is put");
         })
     };
     let work = async |floor: Arc<dyn Operations>| {

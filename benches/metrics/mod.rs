@@ -11,6 +11,7 @@ mod watches;
 
 use futures_util::future::LocalBoxFuture;
 
+pub(crate) use self::command::bare;
 pub(crate) use self::registrations::{instance, registered};
 use crate::arena::Arena;
 use crate::contest::Contestant;
