@@ -40,15 +40,15 @@ pub(crate) fn timed(operations: usize, mut operation: impl AsyncFnMut()) -> impl
     })
 }
 
-struct Reopening<R, W> {
-    reopen: R,
+struct Prepared<F, W> {
+    first: F,
     work: W,
 }
 
-impl<R: AsyncFnMut(), W: Work> Work for Reopening<R, W> {
+impl<F: AsyncFnMut(), W: Work> Work for Prepared<F, W> {
     fn prepare(&mut self) -> LocalBoxFuture<'_, ()> {
         async {
-            (self.reopen)().await;
+            (self.first)().await;
             self.work.prepare().await;
         }
         .boxed_local()
@@ -59,9 +59,9 @@ impl<R: AsyncFnMut(), W: Work> Work for Reopening<R, W> {
     }
 }
 
-/// The same work, before each slice of which something is opened anew.
-pub(crate) fn reopening(reopen: impl AsyncFnMut(), work: impl Work) -> impl Work {
-    Reopening { reopen, work }
+/// The same work, before each slice of which something else is done first.
+pub(crate) fn prepared(first: impl AsyncFnMut(), work: impl Work) -> impl Work {
+    Prepared { first, work }
 }
 
 struct Abreast<O> {

@@ -33,6 +33,10 @@ const STAMP: &str = "9876543210987654321";
 /// How many are registered in one commit, and how many commits are under way.
 const REGISTERED: (usize, usize) = (128, 3);
 
+/// What a session is called, as long as what quorate draws: the server copies the names of places many times, and takes a nanosecond
+/// for each byte.
+const SESSION: &[u8] = b"0123456789abcdef0123456789abcdef";
+
 /// A session that outlives any run: a week.
 const TTL: &str = "604800000";
 
@@ -51,7 +55,8 @@ impl Alike {
         let (client, link) = (raw.client.clone(), raw.link.clone());
         let revision = "0".to_owned();
         let fresh = Self { client, link, epoch: nobody.clone(), revision, session: nobody };
-        let (state, _, session): (String, String, String) = fresh.run(&GRANT, &[b"f", TTL.as_bytes()]).await;
+        let (state, _, session): (String, String, String) =
+            fresh.run(&GRANT, &[SESSION, TTL.as_bytes()]).await;
         let (id, epoch) = state.split_once(' ').expect("a state");
         let (revision, _) = id.split_once('-').expect("a stamp");
         Self { epoch: epoch.to_owned(), revision: revision.to_owned(), session, ..fresh }
@@ -102,6 +107,11 @@ impl Alike {
     }
 }
 
+/// A queue whose name is about as long as what quorate makes.
+fn reserved(key: &str) -> String {
+    format!("bench0/_quorate/{key}")
+}
+
 #[async_trait]
 impl Operations for Alike {
     async fn put(&self, key: &str, value: Bytes) {
@@ -127,13 +137,15 @@ impl Operations for Alike {
 
     /// A place in a queue, with who stands ahead in the same answer; then it goes.
     async fn lock_pair(&self, key: &str) {
-        let place = self.place(key, 1);
-        let (fence, ahead) = self.enter(key, &place).await;
+        let queue = reserved(key);
+        let place = self.place(&queue, 1);
+        let (fence, ahead) = self.enter(&queue, &place).await;
         assert!(ahead.is_empty(), "nobody else is there");
-        self.leave(key, &place, &fence).await;
+        self.leave(&queue, &place, &fence).await;
     }
 
     async fn hand_over_alike(&self, queue: &str, idle: Duration) -> Option<Duration> {
+        let queue = &reserved(queue);
         let [first, second] = [1, 2].map(|nth| self.place(queue, nth));
         let (fence, _) = self.enter(queue, &first).await;
         let (next, _) = self.enter(queue, &second).await;

@@ -12,7 +12,7 @@ use super::{Bar, Metric, Scale};
 use crate::arena::Arena;
 use crate::contest::{Contestant, Role, Work};
 use crate::floor::{Floor, Operations, VALUE};
-use crate::work::{abreast, reopening, timed};
+use crate::work::{ABREAST, abreast, prepared, timed};
 
 const LISTED: usize = 1000;
 
@@ -24,9 +24,13 @@ const LISTS: usize = 40;
 /// quarter of this, most had but one.
 const MANY: usize = 6000;
 
+/// How many rounds of puts under way in numbers: on ZooKeeper one has 8,000 operations a second, and the next 24,000, whoever's it
+/// is, so that nineteen were off by a tenth.
+const PUTS: usize = 61;
+
 pub(super) fn metrics() -> Vec<Metric> {
     macro_rules! metric {
-        ($name:literal, $unit:literal, $bar:expr, $rounds:literal, $both:ident) => {
+        ($name:literal, $unit:literal, $bar:expr, $rounds:expr, $both:ident) => {
             Metric {
                 name: $name,
                 unit: $unit,
@@ -41,7 +45,7 @@ pub(super) fn metrics() -> Vec<Metric> {
         metric!("get", "µs", Bar::AtMost(1.10), 27, get),
         metric!("cas", "µs", Bar::AtMost(1.10), 27, cas),
         metric!("list-1000", "µs", Bar::AtMost(1.15), 27, list),
-        metric!("put-64", "op/s", Bar::AtLeast(0.90), 19, puts),
+        metric!("put-64", "op/s", Bar::AtLeast(0.90), PUTS, puts),
         metric!("get-64", "op/s", Bar::AtLeast(0.90), 15, gets),
     ]
 }
@@ -77,7 +81,7 @@ impl Link {
 
     fn contestant(&self, role: Role, name: &str, work: impl Work + 'static) -> Contestant {
         let link = self.clone();
-        Contestant::new(role, name, reopening(async move || link.reopen().await, work))
+        Contestant::new(role, name, prepared(async move || link.reopen().await, work))
     }
 }
 
@@ -180,16 +184,29 @@ async fn list(arena: &Arena, scale: Scale) -> Vec<Contestant> {
 async fn puts(arena: &Arena, scale: Scale) -> Vec<Contestant> {
     let operations = scale.of(MANY);
     let ours = async |link: Link, key: Key| {
-        abreast(operations, async move |nth| {
+        known(operations, async move |nth| {
             // Beside each other, as those by hand: ZooKeeper would have a level more to take apart.
-            let key = Key::new(&format!("{key}{}", nth % 64)).expect("a key");
+            let key = Key::new(&format!("{key}{nth}")).expect("a key");
             link.kv().put(key, VALUE).await.expect("it is put");
         })
     };
     let work = async |floor: Arc<dyn Operations>| {
-        abreast(operations, async move |nth| floor.put(&format!("floor-puts{}", nth % 64), VALUE).await)
+        known(operations, async move |nth| floor.put(&format!("floor-puts{nth}"), VALUE).await)
     };
     all(arena, ours, work).await
+}
+
+/// Puts of as many keys as are under way, each of which was put once before a slice: a new client of ours has to ask what stands
+/// there.
+fn known(operations: usize, put: impl AsyncFn(usize)) -> impl Work {
+    let put = Rc::new(put);
+    let first = Rc::clone(&put);
+    let first = async move || {
+        for nth in 0..ABREAST {
+            first(nth).await;
+        }
+    };
+    prepared(first, abreast(operations, async move |nth| put(nth % ABREAST).await))
 }
 
 async fn gets(arena: &Arena, scale: Scale) -> Vec<Contestant> {
