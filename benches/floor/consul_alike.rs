@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::consul::Consul;
-use super::{Changes, Crowd, Floor as _, Operations, Turns, VALUE, Waiters};
+use super::{Changes, Crowd, Floor as _, Operations, Turns, VALUE, Waiters, reserved};
 use crate::work::after;
 
 #[derive(Clone)]
@@ -73,11 +73,6 @@ impl Alike {
 
 fn state(told: Option<&Value>) -> i64 {
     told.and_then(|told| told["KV"]["ModifyIndex"].as_i64()).expect("an index")
-}
-
-/// A queue whose name is about as long as what quorate makes.
-fn reserved(key: &str) -> String {
-    format!("bench0/_quorate/{key}")
 }
 
 /// Fails if a session holds it.

@@ -51,6 +51,12 @@ pub(crate) type Turns = BoxFuture<'static, ()>;
 /// Clients that wait in a queue.
 pub(crate) type Crowd = Box<dyn Waiters>;
 
+/// A queue whose name is about as long as what quorate makes.
+#[cfg(any(feature = "consul", feature = "redis"))]
+fn reserved(key: &str) -> String {
+    format!("bench0/_quorate/{key}")
+}
+
 /// Several clients that wait in a queue.
 #[async_trait]
 pub(crate) trait Waiters: Send + Sync {

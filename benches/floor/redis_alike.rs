@@ -12,7 +12,7 @@ use redis::{Client, FromRedisValue, Value, cmd};
 use tokio::time::Instant;
 
 use super::redis::Redis;
-use super::{Changes, Operations, VALUE, member};
+use super::{Changes, Operations, VALUE, member, reserved};
 use crate::work::after;
 
 #[path = "../../src/backends/redis/scripts.rs"]
@@ -105,11 +105,6 @@ impl Alike {
         let version = marks.split(' ').nth(1).expect("a version").parse().expect("a number");
         Some((version, stored.slice(head + 1..)))
     }
-}
-
-/// A queue whose name is about as long as what quorate makes.
-fn reserved(key: &str) -> String {
-    format!("bench0/_quorate/{key}")
 }
 
 #[async_trait]
