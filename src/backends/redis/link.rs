@@ -298,12 +298,11 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Reply> {
-        let reply = self.slot.take(context);
-        if reply.is_pending() && self.alone {
+        // What he puts down for himself must not wake him: he would be polled once more, for nothing.
+        if self.alone && !self.slot.hush() {
             self.link.drive(Carrier::Caller, context);
-            return self.slot.take(context);
         }
-        reply
+        self.slot.take(context)
     }
 }
 
@@ -327,6 +326,13 @@ impl Slot {
         let waker = awaited.waker.take();
         drop(awaited);
         wake(waker);
+    }
+
+    /// Wakes nobody until the next look; says whether the reply is there.
+    fn hush(&self) -> bool {
+        let mut awaited = lock(&self.0);
+        awaited.waker = None;
+        awaited.reply.is_some()
     }
 
     fn take(&self, context: &mut Context<'_>) -> Poll<Reply> {

@@ -1,6 +1,9 @@
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{join_all, poll_immediate};
+use futures_util::task::{ArcWake, waker};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
 use tokio::time::timeout;
 
@@ -54,6 +57,30 @@ async fn whoever_is_alone_needs_no_task() {
         assert_eq!(told, what);
         assert_eq!(lock(&link.line).carrier, Carrier::Nobody);
     }
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl ArcWake for Woken {
+    fn wake_by_ref(woken: &Arc<Self>) {
+        woken.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_alone_is_not_woken_by_what_he_reads() {
+    let (link, mut server) = link();
+    let woken = Arc::new(Woken::default());
+    let waker = waker(Arc::clone(&woken));
+    let context = &mut Context::from_waker(&waker);
+    let mut asked = pin!(link.ask(b"a\n"));
+    assert!(asked.as_mut().poll(context).is_pending());
+    server.echo(1).await;
+    let by_the_stream = woken.0.load(Ordering::Relaxed);
+    assert!(asked.as_mut().poll(context).is_ready());
+    assert_eq!((by_the_stream, woken.0.load(Ordering::Relaxed)), (1, 1));
 }
 
 #[tokio::test]
