@@ -76,6 +76,15 @@ impl Key {
         if is_normal(text) { Self::of(text).ok() } else { None }
     }
 
+    /// For backends: the same of what stands below this key as just this text.
+    #[cfg(any(test, feature = "zookeeper"))]
+    pub(crate) fn stored_below(&self, text: &str) -> Option<Self> {
+        if self.is_root() {
+            return Self::stored(text);
+        }
+        if is_normal(text) { self.with(text).ok() } else { None }
+    }
+
     /// For backends: the same for all of a long answer, each with what it stands in; what is no key is left out. Some keys
     /// share a text, which spares the others the allocation of one.
     #[cfg(any(test, feature = "etcd"))]
@@ -134,6 +143,9 @@ impl Key {
         if segment.contains('/') {
             return Err(Error::invalid(format!("segment {segment:?} contains a '/'")));
         }
+        if is_normal(segment) && segment != RESERVED {
+            return if self.is_root() { Self::of(segment) } else { self.with(segment) };
+        }
         self.join(&Self::new(segment)?)
     }
 
@@ -142,13 +154,16 @@ impl Key {
         match (self.is_root(), other.is_root()) {
             (true, _) => Ok(other.clone()),
             (_, true) => Ok(self.clone()),
-            _ => {
-                let (above, below) = (self.as_str(), other.as_str());
-                let mut text = String::with_capacity(above.len() + 1 + below.len());
-                text.extend([above, "/", below]);
-                Self::of(text)
-            }
+            _ => self.with(other.as_str()),
         }
+    }
+
+    /// The key of this text below this one, neither of which is empty.
+    fn with(&self, below: &str) -> Result<Self> {
+        let above = self.as_str();
+        let mut text = String::with_capacity(above.len() + 1 + below.len());
+        text.extend([above, "/", below]);
+        Self::of(text)
     }
 
     /// Whether it is right below `prefix`.
@@ -352,6 +367,25 @@ mod tests {
         );
         assert!(Key::new("").unwrap().is_root());
         assert!(Key::new("/").unwrap().is_root());
+    }
+
+    #[test]
+    fn a_child_is_one_segment_below() {
+        let above = ["", "a", "a/b"].map(|text| Key::new(text).unwrap());
+        assert_eq!(
+            above.each_ref().map(|key| key.child("c d").unwrap().to_string()),
+            ["c d", "a/c d", "a/b/c d"]
+        );
+        for none in ["x/y", "/x", "x/", "\0", RESERVED] {
+            for above in &above {
+                assert!(above.child(none).is_err(), "{none:?} below {above}");
+            }
+        }
+        let stored = above.each_ref().map(|key| key.stored_below(RESERVED).unwrap().to_string());
+        assert_eq!(stored, ["_quorate", "a/_quorate", "a/b/_quorate"]);
+        for none in ["", "/x", "x/", "x//y", "\0"] {
+            assert!(above.iter().all(|above| above.stored_below(none).is_none()), "{none:?}");
+        }
     }
 
     #[test]

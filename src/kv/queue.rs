@@ -1,6 +1,6 @@
 //! The server's own ordered queue, as all primitives see it.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use super::key::unescape;
@@ -62,7 +62,10 @@ impl Queue {
     /// For backends that name places themselves: where the place of this session and ticket stands, exactly one
     /// segment below the queue.
     pub fn place_key(&self, session: &SessionId, ticket: &Ticket) -> Result<Key> {
-        self.key.child(&format!("{session}-{ticket}"))
+        let mut name = String::with_capacity(session.as_str().len() + "-x".len() + 32);
+        // A text always takes what is written to it.
+        let _ = write!(name, "{}-{ticket}", session.as_str());
+        self.key.child(&name)
     }
 
     /// For backends that use [`place_key`](Self::place_key): reads an entry as a place of this queue, if it is one.

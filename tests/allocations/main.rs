@@ -191,17 +191,17 @@ macro_rules! budgets {
 }
 
 budgets! {
-    MEMORY: 1 4 4 13 9;
+    MEMORY: 1 4 4 11 9;
     #[cfg(feature = "embedded")]
     // What SQLite allocates by itself is not counted: to compile `BEGIN` anew each time was free here.
-    EMBEDDED: 14 20 25 51 322;
+    EMBEDDED: 14 19 24 47 322;
     #[cfg(feature = "consul")]
-    CONSUL: 29 37 38 87 241;
+    CONSUL: 29 37 38 80 239;
     #[cfg(feature = "etcd")]
-    ETCD: 46 45 54 117 377;
+    ETCD: 46 45 54 108 376;
     #[cfg(feature = "redis")]
-    REDIS: 10 14 15 39 353;
+    REDIS: 10 14 15 32 353;
     #[cfg(feature = "zookeeper")]
     // The two answers to a get may come by one look at the socket or by two; of writes some take one less.
-    ZOOKEEPER: 26 20 22 53 885;
+    ZOOKEEPER: 26 20 22 49 885;
 }

@@ -217,7 +217,7 @@ impl QueueStore for Consul {
         queue::check(queue)?;
         let key = queue.place_key(session, ticket)?;
         Txn::new().put(&key, value.clone()).validate(&self.limits())?;
-        let entered = queue::enter(&self.endpoints, queue, session, ticket, value, limit).await;
+        let entered = queue::enter(&self.endpoints, queue, session, ticket, key, value, limit).await;
         entered.map_err(|error| error.at(BACKEND, "enter").on(queue.key()))
     }
 

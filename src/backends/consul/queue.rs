@@ -33,10 +33,10 @@ pub(super) async fn enter(
     queue: &Queue,
     session: &SessionId,
     ticket: &Ticket,
+    key: Key,
     value: Bytes,
     limit: usize,
 ) -> Result<Entered> {
-    let key = queue.place_key(session, ticket)?;
     // Whatever stands there already is ours, and a lock would rewrite it.
     let ops = vec![Op::absent(&key), Op::lock(&key, &value, session), Op::read_below(queue.key())];
     let place = |fence| Place {

@@ -78,7 +78,7 @@ fn sorted(mut entries: Vec<Entry>, index: u64, scope: &Scope) -> Result<Found> {
         Scope::Key(key) if entries.iter().any(|entry| entry.key != *key) => {
             return Err(broken("an answer about another key"));
         }
-        _ => entries.sort_by(|a, b| a.key.cmp(&b.key)),
+        _ => entries.sort_unstable_by(|a, b| a.key.cmp(&b.key)),
     }
     Ok(Found { index, entries })
 }

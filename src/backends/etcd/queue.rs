@@ -19,7 +19,7 @@ use super::keys::{self, Range};
 use super::reads::{broken, found, revision, told};
 use super::txn::lease_of;
 use crate::kv::{
-    Entered, Entry, Error, ErrorKind, Fence, Outcome, Place, PlaceRef, Queue, Result, SessionId, Ticket,
+    Entered, Entry, Error, ErrorKind, Fence, Key, Outcome, Place, PlaceRef, Queue, Result, SessionId, Ticket,
 };
 
 /// Enters, and sees what stands ahead, in one transaction.
@@ -28,11 +28,11 @@ pub(super) async fn enter(
     queue: &Queue,
     session: &SessionId,
     ticket: &Ticket,
+    key: Key,
     value: Bytes,
     limit: usize,
 ) -> Result<Entered> {
     let lease = lease_of(session)?;
-    let key = queue.place_key(session, ticket)?;
     let raw = keys::encode(&key);
     // Ours will be the newest, and is among what is found.
     let asked = limit.saturating_add(1);

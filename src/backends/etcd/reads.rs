@@ -84,7 +84,7 @@ fn below(prefix: &Key, found: Vec<KeyValue>) -> Vec<Entry> {
             entries.push(keys::entry_at(key, found).sharing(&mut last));
         }
     });
-    entries.sort_by(|a, b| a.key.cmp(&b.key));
+    entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     entries
 }
 

@@ -4,7 +4,7 @@
 //! other writes. So each is stamped by whoever writes it: where the last that was seen bears another stamp, another life of the
 //! store begins, and everybody is told.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redis::{RedisError, Value};
@@ -83,7 +83,7 @@ impl History {
         let highest = known.len();
         write_number(&mut known, seen.map_or(0, |known| known.revision));
         let stamp = known.len();
-        write_number(&mut known, self.random.nonce() >> 64);
+        write_number(&mut known, u64::try_from(self.random.nonce() >> 64).unwrap_or_default());
         let known = known.as_bytes();
         let mut all = Vec::with_capacity(3 + arguments.len());
         all.extend([&known[..highest], &known[highest..stamp], &known[stamp..]]);
@@ -133,7 +133,7 @@ impl History {
     }
 }
 
-fn write_number(text: &mut String, number: impl fmt::Display) {
+fn write_number(text: &mut String, number: u64) {
     // A text always takes what is written to it.
     let _ = write!(text, "{number}");
 }

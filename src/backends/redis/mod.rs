@@ -185,7 +185,7 @@ impl QueueStore for Redis {
         queue::refuse_native(queue).map_err(|error| error.at(BACKEND, "enter").on(queue.key()))?;
         let key = queue.place_key(session, ticket)?;
         Txn::new().put(&key, value.clone()).validate(&self.limits())?;
-        let entered = queue::enter(&self.servers, queue, session, ticket, value, limit).await;
+        let entered = queue::enter(&self.servers, queue, session, ticket, key, value, limit).await;
         entered.map_err(|error| error.at(BACKEND, "enter").on(queue.key()))
     }
 

@@ -31,10 +31,10 @@ pub(super) async fn enter(
     queue: &Queue,
     session: &SessionId,
     ticket: &Ticket,
+    at: Key,
     value: Bytes,
     limit: usize,
 ) -> Result<Entered> {
-    let at = queue.place_key(session, ticket)?;
     let limit = limit.to_string();
     let waits = if servers.replicas.is_some() { "1" } else { "0" };
     let arguments: [&[u8]; 6] = [

@@ -60,7 +60,10 @@ pub(super) fn above(path: &str) -> impl Iterator<Item = &str> {
 
 /// A node in the directory `parent`.
 pub(super) fn below(parent: &str, name: &str) -> String {
-    if parent == "/" { format!("/{name}") } else { format!("{parent}/{name}") }
+    let parent = if parent == "/" { "" } else { parent };
+    let mut path = String::with_capacity(parent.len() + 1 + name.len());
+    path.extend([parent, "/", name]);
+    path
 }
 
 /// What a node is here.
@@ -101,11 +104,12 @@ pub(super) fn decode(path: &str) -> Option<Is> {
 /// What the node of this name in the directory of `above` is, if it is anything here.
 pub(super) fn inside(above: &Key, name: &str) -> Option<Is> {
     let first = above.is_root();
-    if is_special(name, first) || name.chars().any(|sign| sign == '%' || is_refused(sign)) {
+    if is_special(name, first) || !is_plain(name) && name.chars().any(|sign| sign == '%' || is_refused(sign))
+    {
         return decode(&below(&directory(above), name));
     }
     // Nothing in it is encoded.
-    let key = if first { Key::decode(name) } else { Key::decode(&format!("{above}/{name}")) }.ok()?;
+    let key = above.stored_below(name)?;
     Some(if sequence(name).is_some() { Is::Entry(key) } else { Is::Directory(key) })
 }
 
@@ -123,7 +127,7 @@ fn push_directory(name: &mut String, segment: &str, first: bool) {
 /// ZooKeeper Data Model".
 fn push_escaped(name: &mut String, segment: &str, first: bool) {
     let special = is_special(segment, first);
-    if !special && segment.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%') {
+    if !special && is_plain(segment) {
         return name.push_str(segment);
     }
     for (index, sign) in segment.chars().enumerate() {
@@ -145,6 +149,11 @@ fn written(push: fn(&mut String, &str, bool), segment: &str, first: bool) -> Str
 /// Whether a name means something to the server, or to us.
 fn is_special(name: &str, first: bool) -> bool {
     matches!(name, "." | ".." | VALUE) || first && name == "zookeeper"
+}
+
+/// Whether all of it is written as it is, as most names are.
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%')
 }
 
 /// The server counts in UTF-16, and refuses surrogates and with them all that needs two.
