@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
+use quorate::kv::Random;
 use spawns_core::{Spawn, Task};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -22,7 +23,26 @@ const OPERATIONS: usize = 500;
 pub(crate) struct ZooKeeper {
     pub(super) address: SocketAddr,
     client: Arc<Mutex<Arc<Client>>>,
+    scattered: Arc<Mutex<Scattered>>,
     pub(super) watcher: Arc<Client>,
+}
+
+/// What lies about in memory, so that a client's task finds another place each time: by where that lies
+/// the lot is drawn how well it does.
+struct Scattered {
+    random: Random,
+    pieces: Vec<Vec<u8>>,
+}
+
+/// How many pieces lie about, and how large they are at most.
+const PIECES: (usize, usize) = (64, 32 * 1024);
+
+impl Scattered {
+    fn anew(&mut self) {
+        let (count, largest) = PIECES;
+        let random = &self.random;
+        self.pieces = (0..count).map(|_| Vec::with_capacity(random.below(1..largest))).collect();
+    }
 }
 
 /// On the runtime that all else is on.
@@ -38,7 +58,8 @@ impl ZooKeeper {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let (client, watcher) = (open(address).await, open(address).await);
         let client = Arc::new(Mutex::new(Arc::new(client)));
-        Self { address, client, watcher: Arc::new(watcher) }
+        let scattered = Scattered { random: Random::seeded(1), pieces: Vec::new() };
+        Self { address, client, scattered: Arc::new(Mutex::new(scattered)), watcher: Arc::new(watcher) }
     }
 
     pub(super) fn client(&self) -> Arc<Client> {
@@ -123,6 +144,7 @@ impl Floor for ZooKeeper {
     }
 
     async fn reopen(&self) -> bool {
+        self.scattered.lock().expect("nobody panics meanwhile").anew();
         let client = Arc::new(open(self.address).await);
         *self.client.lock().expect("nobody panics meanwhile") = client;
         true

@@ -14,7 +14,7 @@ pub(super) fn metrics() -> Vec<Metric> {
         name: "lock-pair",
         unit: "µs",
         bar: |backend| if backend == "embedded" { Bar::Below(100.0) } else { Bar::AtMost(1.10) },
-        rounds: 41,
+        rounds: 101,
         contestants: |arena, scale| pair(arena, scale).boxed_local(),
     }]
 }
