@@ -79,9 +79,6 @@ impl Key {
     /// For backends: the same of what stands below this key as just this text.
     #[cfg(any(test, feature = "zookeeper"))]
     pub(crate) fn stored_below(&self, text: &str) -> Option<Self> {
-        if self.is_root() {
-            return Self::stored(text);
-        }
         if is_normal(text) { self.with(text).ok() } else { None }
     }
 
@@ -144,7 +141,7 @@ impl Key {
             return Err(Error::invalid(format!("segment {segment:?} contains a '/'")));
         }
         if is_normal(segment) && segment != RESERVED {
-            return if self.is_root() { Self::of(segment) } else { self.with(segment) };
+            return self.with(segment);
         }
         self.join(&Self::new(segment)?)
     }
@@ -158,8 +155,11 @@ impl Key {
         }
     }
 
-    /// The key of this text below this one, neither of which is empty.
+    /// The key of this text below this one. The text is normal, so that it is not empty.
     fn with(&self, below: &str) -> Result<Self> {
+        if self.is_root() {
+            return Self::of(below);
+        }
         let above = self.as_str();
         let mut text = String::with_capacity(above.len() + 1 + below.len());
         text.extend([above, "/", below]);
