@@ -4,6 +4,8 @@ mod connection;
 mod ensemble;
 mod error;
 mod facts;
+mod flight;
+mod grouped;
 mod host;
 mod keys;
 mod knock;
@@ -33,6 +35,7 @@ use zookeeper_client::{Client, Error as Zk};
 use self::connection::Kind;
 use self::ensemble::Ensemble;
 use self::facts::Facts;
+use self::grouped::Grouped;
 use self::host::Host;
 use self::lease::{Live, Lives};
 use self::nodes::Nodes;
@@ -77,7 +80,9 @@ const MAX_KEY: usize = 512;
 /// What is received, and each heartbeat, is the business of one thread for all stores of a process, that of `async-io`, and
 /// of no runtime of the caller's, so none that is busy holds up a heartbeat. Whoever asks sends himself. A connection that
 /// breaks, or is silent, goes on at another server. Nothing is sent while there is none, and each request has a deadline.
-/// A write is one request as long as what this client knows of its keys is true; otherwise it looks, and writes again.
+/// A write is one request as long as what this client knows of its keys is true; otherwise it looks, and writes again. Puts
+/// that overwrite what it knows, and set off while others are under way, are one request for all of one turn; should one of
+/// them fail, the others are sent again, each by itself.
 ///
 /// A `native` lock or election queues under the node of its name as Curator does, and so shares its queue with Curator's
 /// `InterProcessMutex` and `LeaderSelector`, and with kazoo's `Lock(…, extra_lock_patterns=["-lock-"])`.
@@ -102,6 +107,7 @@ struct Store {
     lives: Lives,
     nodes: Nodes,
     facts: Facts,
+    grouped: Grouped,
     places: Generation,
     calm: Calm,
     ensemble: Arc<Ensemble>,
@@ -166,6 +172,7 @@ impl Zookeeper {
             lives: Lives::default(),
             nodes: Nodes::default(),
             facts: Facts::default(),
+            grouped: Grouped::default(),
             places: Generation::unknown(),
             calm: Calm::default(),
             ensemble,

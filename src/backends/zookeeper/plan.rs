@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use zookeeper_client::{Acls, Client, CreateMode, Error as Zk, MultiWriter};
 
 use super::facts::{Counter, Fact, Facts, Seen};
+use super::grouped::Part;
 use super::nodes::Make;
 use super::subjects::{Subject, Subjects};
 use super::{Nodes, keys};
 use crate::kv::{Check, Put, Txn};
+
+/// What a counter is written.
+static NOTHING: Bytes = Bytes::new();
 
 /// What is assumed of a node; if it is not so, the multi fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +33,7 @@ pub(super) enum Op<'p> {
     Check(&'p str, i32),
     /// Whether it is bound to the session.
     Create(&'p str, &'p [u8], bool),
-    Set(&'p str, &'p [u8]),
+    Set(&'p str, &'p Bytes),
     Delete(&'p str),
 }
 
@@ -117,7 +122,7 @@ impl<'p> Plan<'p> {
         }
         for (counter, at) in &mut plan.raised {
             *at = plan.ops.len();
-            plan.ops.push(Op::Set(counter.path(), &[]));
+            plan.ops.push(Op::Set(counter.path(), &NOTHING));
         }
         plan.makes = plan.needs(nodes);
         Some(plan)
@@ -173,6 +178,17 @@ impl<'p> Plan<'p> {
             _ => None,
         });
         nodes.missing(directories.chain(self.raised.keys().map(|counter| Make::Counter(counter.path()))))
+    }
+
+    /// The operations, if they do nothing but overwrite what is known: only such go together with others, as one that fails takes
+    /// all others along.
+    pub(super) fn overwrites(&self) -> Option<Vec<Part>> {
+        let part = |op: &Op<'_>| match *op {
+            Op::Check(node, written) => Some(Part::Check(node.to_owned(), written)),
+            Op::Set(node, value) => Some(Part::Set(node.to_owned(), value.clone())),
+            Op::Create(..) | Op::Delete(_) => None,
+        };
+        self.ops.iter().map(part).collect()
     }
 
     /// What the operations are about.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
-use zookeeper_client::{Acls, Client, Error as Zk, MultiWriteError, MultiWriteResult};
+use zookeeper_client::{Acls, Client, Error as Zk, MultiWriteError, Stat};
 
 use super::connection::Kind;
 use super::error::classify;
 use super::facts::{Fact, Seen, look};
+use super::grouped::{Went, stat};
 use super::nodes::{How, made, make, survey};
 use super::plan::{self, Plan};
 use super::reads::{Behind, covered};
@@ -21,7 +22,8 @@ const DELETES: usize = 256;
 
 /// What became of a multi.
 enum Sent {
-    Applied(Vec<MultiWriteResult>),
+    /// The state of each node that its operations wrote.
+    Applied(Vec<Option<Stat>>),
     /// The operation that failed, and why; nothing was applied.
     Refused(usize, Zk),
 }
@@ -39,9 +41,9 @@ pub(super) async fn commit(store: &Store, txn: &Txn) -> Result<Write> {
     loop {
         let plan = guesses.and_then(|guesses| Plan::of(txn, &subjects, &guesses, &store.nodes));
         if let Some(mut plan) = plan {
-            match send(store, &via, &mut plan).await? {
-                Sent::Applied(results) => {
-                    return applied(store, txn, &subjects, &plan, &results).map(Write::Applied);
+            match send(store, &via, txn, &mut plan).await? {
+                Sent::Applied(stats) => {
+                    return applied(store, txn, &subjects, &plan, &stats).map(Write::Applied);
                 }
                 Sent::Refused(_, Zk::NoNode) if is_one_delete(txn) => {
                     return applied(store, txn, &subjects, &plan, &[]).map(Write::Applied);
@@ -74,10 +76,20 @@ fn rejection(txn: &Txn, subjects: &Subjects<'_>, seen: &Seen) -> Option<Rejectio
     })
 }
 
-async fn send(store: &Store, via: &Via<'_>, plan: &mut Plan<'_>) -> Result<Sent> {
+async fn send(store: &Store, via: &Via<'_>, txn: &Txn, plan: &mut Plan<'_>) -> Result<Sent> {
     plan.makes = survey(&store.nodes, via, std::mem::take(&mut plan.makes)).await?;
+    let under_way = store.grouped.set_off();
+    // What demands something may well fail, and would take the others along.
+    let goes_along = under_way.among_others && txn.checks().is_empty();
     let (plan, acls) = (&*plan, store.ensemble.settled.acls());
     let sent = via.call(Kind::Once, "commit", |client: Arc<Client>| async move {
+        if let Some(parts) = goes_along.then(|| plan.overwrites()).flatten() {
+            match store.grouped.write(&client, parts).await? {
+                Went::Applied(stats) => return Ok(Sent::Applied(stats)),
+                Went::Refused(at, error) => return Ok(Sent::Refused(at, error)),
+                Went::NotAtAll => {}
+            }
+        }
         match write(&client, acls, plan, How::Together).await? {
             // It might have been applied, had all been made that is missing.
             (_, true) => Ok(write(&client, acls, plan, How::OneByOne).await?.0),
@@ -98,7 +110,7 @@ async fn write(client: &Client, acls: Acls<'static>, plan: &Plan<'_>, how: How) 
     let written = writer.commit();
     let missing = made(making).await;
     match (written.await, missing) {
-        (Ok(results), _) => Ok((Sent::Applied(results), false)),
+        (Ok(results), _) => Ok((Sent::Applied(results.iter().map(stat).collect()), false)),
         (Err(MultiWriteError::OperationFailed { index, source: Zk::NoNode }), Ok(missing))
             if missing.refused =>
         {
@@ -140,12 +152,9 @@ fn applied(
     txn: &Txn,
     subjects: &Subjects<'_>,
     plan: &Plan<'_>,
-    results: &[MultiWriteResult],
+    stats: &[Option<Stat>],
 ) -> Result<Vec<Entry>> {
-    let stat = |at: usize| match results.get(at) {
-        Some(MultiWriteResult::SetData { stat }) => Ok(*stat),
-        _ => Err(unexpected()),
-    };
+    let stat = |at: usize| stats.get(at).copied().flatten().ok_or_else(unexpected);
     for key in txn.deletes() {
         subjects.find(key).into_iter().for_each(|subject| store.facts.forget(&subject.node));
         if let Some((session, ticket)) = keys::place_owner(key.name()) {

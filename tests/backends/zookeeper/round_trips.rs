@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use libtest_mimic::Trial;
 use quorate::kv::{Consistency, Coordinator, Key, StoreExt, Txn};
@@ -21,6 +22,7 @@ pub(super) fn trials(version: Version) -> Vec<Trial> {
         trial(version, "what_is_known_is_written_in_one_request", writes),
         trial(version, "a_thousand_keys_are_listed_in_a_few_requests", lists),
         trial(version, "reads_at_the_same_time_are_one_request", reads),
+        trial(version, "overwrites_at_the_same_time_are_one_request", overwrites),
         trial(version, "many_directories_are_made_in_one_request", directories),
     ]
 }
@@ -217,6 +219,45 @@ async fn reads(version: Version) {
         found.iter().zip(&keys).all(|(found, key)| found.as_ref().is_some_and(|entry| entry.key == *key))
     );
     assert_eq!(tap.since(&before), Counts::from([("delete", 1), ("reads", 1)]), "fifty at once");
+}
+
+async fn overwrites(version: Version) {
+    let (zookeeper, tap, store) = tapped(version).await;
+    fill(&store, "p", 50).await;
+    let keys: Vec<_> = (0..50).map(|nth| key(&format!("p/k{nth}"))).collect();
+    let put = async |key: &Key, value: &'static str| store.put(key.clone(), value).await.expect("it is put");
+    let before = tap.counts();
+    let made = join_all(keys.iter().map(|key| put(key, "2"))).await;
+    assert_eq!(tap.since(&before), Counts::from([("multi", 2)]), "who came first, and all others");
+    let read = async |key: &Key| store.get(key, Consistency::Linearizable).await.expect("it answers");
+    assert_eq!(join_all(keys.iter().map(read)).await, made.into_iter().map(Some).collect::<Vec<_>>());
+
+    // Of one key, each is a state of its own, and the last to set off is what stands there.
+    let made = join_all((0..3).map(|_| put(&keys[0], "3"))).await;
+    assert!(
+        made.is_sorted_by(|one, next| one.version != next.version && one.fence == next.fence),
+        "{made:?}"
+    );
+    assert_eq!(read(&keys[0]).await.as_ref(), made.last());
+
+    // Who gives up before all others have had their turn has written nothing.
+    let gives_up = async { assert!(put(&keys[1], "given up").now_or_never().is_none()) };
+    tokio::join!(put(&keys[0], "5"), put(&keys[2], "5"), gives_up);
+    assert_eq!(read(&keys[1]).await.expect("it stands").value, "2");
+    assert_eq!(read(&keys[2]).await.expect("it stands").value, "5");
+
+    // Another makes one of them anew, which this client does not know: all others are put nevertheless, and it too.
+    let other = connect(&zookeeper.url_via(&[tap.address], "")).await;
+    assert!(other.commit(Txn::new().delete(&keys[7])).await.expect("it is answered").is_applied());
+    other.put(keys[7].clone(), "other").await.expect("it is put");
+    let before = tap.counts();
+    let made = join_all(keys.iter().map(|key| put(key, "4"))).await;
+    assert_eq!(join_all(keys.iter().map(read)).await, made.into_iter().map(Some).collect::<Vec<_>>());
+    let asked = tap.since(&before);
+    assert!(
+        asked.get("multi").is_some_and(|multi| (50..=60).contains(multi)),
+        "each again by itself: {asked:?}"
+    );
 }
 
 async fn directories(version: Version) {
