@@ -7,9 +7,10 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use tokio::task::yield_now;
-use zookeeper_client::{Client, Error as Zk, MultiWriteError, MultiWriteResult, MultiWriter, Stat};
+use zookeeper_client::{Client, Error as Zk, MultiWriteError, MultiWriteResult, MultiWriter};
 
 use super::flight::Flights;
+use super::txn::Sent;
 
 /// How many operations are one request, and how many bytes of values: servers take 1 MiB by default, and whoever is among the
 /// first waits for the last.
@@ -32,16 +33,6 @@ struct Overwrite {
 
 /// What became of all that went together, and which operations were whose.
 type Answer = Arc<(Result<Vec<MultiWriteResult>, MultiWriteError>, Vec<Range<usize>>)>;
-
-/// What became of one of them.
-pub(super) enum Went {
-    /// The state of each node that its operations wrote.
-    Applied(Vec<Option<Stat>>),
-    /// Which of its operations failed, and why; nothing was applied.
-    Refused(usize, Zk),
-    /// One of somebody else's failed; nothing was applied.
-    NotAtAll,
-}
 
 /// The overwrites of a store.
 #[derive(Default)]
@@ -70,8 +61,8 @@ impl Grouped {
         UnderWay { grouped: self, among_others }
     }
 
-    /// Writes along with whoever else is about to.
-    pub(super) async fn write(&self, client: &Arc<Client>, parts: Vec<Part>) -> Result<Went, Zk> {
+    /// Writes along with whoever else is about to; `None` when nothing was applied as what somebody else wrote was refused.
+    pub(super) async fn write(&self, client: &Arc<Client>, parts: Vec<Part>) -> Result<Option<Sent>, Zk> {
         let wanted = Arc::new(());
         let overwrite = Overwrite { parts, wanted: Arc::downgrade(&wanted) };
         let (flight, seat) = self.flights.seat(client, vec![overwrite], has_room, send);
@@ -82,19 +73,14 @@ impl Grouped {
         let (written, whose) = &*answer;
         let own = whose.get(seat).cloned().unwrap_or_default();
         match written {
-            Ok(results) => Ok(Went::Applied(results.get(own).unwrap_or_default().iter().map(stat).collect())),
+            Ok(results) => Ok(Some(Sent::applied(results.get(own).unwrap_or_default()))),
             Err(MultiWriteError::OperationFailed { index, source }) if own.contains(index) => {
-                Ok(Went::Refused(index - own.start, source.clone()))
+                Ok(Some(Sent::Refused(index - own.start, source.clone())))
             }
-            Err(MultiWriteError::OperationFailed { .. }) => Ok(Went::NotAtAll),
+            Err(MultiWriteError::OperationFailed { .. }) => Ok(None),
             Err(MultiWriteError::RequestFailed { source }) => Err(source.clone()),
         }
     }
-}
-
-/// What is told of the node that an operation wrote.
-pub(super) fn stat(result: &MultiWriteResult) -> Option<Stat> {
-    if let MultiWriteResult::SetData { stat } = result { Some(*stat) } else { None }
 }
 
 fn has_room(aboard: &[Overwrite], more: &[Overwrite]) -> bool {

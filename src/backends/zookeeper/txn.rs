@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
-use zookeeper_client::{Acls, Client, Error as Zk, MultiWriteError, Stat};
+use zookeeper_client::{Acls, Client, Error as Zk, MultiWriteError, MultiWriteResult, Stat};
 
 use super::connection::Kind;
 use super::error::classify;
 use super::facts::{Fact, Seen, look};
-use super::grouped::{Went, stat};
 use super::nodes::{How, made, make, survey};
 use super::plan::{self, Plan};
 use super::reads::{Behind, covered};
@@ -20,12 +19,22 @@ use crate::kv::{Entry, Error, ErrorKind, Key, Outcome, Rejection, Result, Scope,
 /// How many deletes of a prefix are under way at once.
 const DELETES: usize = 256;
 
-/// What became of a multi.
-enum Sent {
+/// What became of a multi, or of one's own part of it.
+pub(super) enum Sent {
     /// The state of each node that its operations wrote.
     Applied(Vec<Option<Stat>>),
     /// The operation that failed, and why; nothing was applied.
     Refused(usize, Zk),
+}
+
+impl Sent {
+    pub(super) fn applied(results: &[MultiWriteResult]) -> Self {
+        let written = |result: &_| match result {
+            MultiWriteResult::SetData { stat } => Some(*stat),
+            _ => None,
+        };
+        Self::Applied(results.iter().map(written).collect())
+    }
 }
 
 /// Applies a write, or says what is in its way.
@@ -83,12 +92,10 @@ async fn send(store: &Store, via: &Via<'_>, txn: &Txn, plan: &mut Plan<'_>) -> R
     let goes_along = under_way.among_others && txn.checks().is_empty();
     let (plan, acls) = (&*plan, store.ensemble.settled.acls());
     let sent = via.call(Kind::Once, "commit", |client: Arc<Client>| async move {
-        if let Some(parts) = goes_along.then(|| plan.overwrites()).flatten() {
-            match store.grouped.write(&client, parts).await? {
-                Went::Applied(stats) => return Ok(Sent::Applied(stats)),
-                Went::Refused(at, error) => return Ok(Sent::Refused(at, error)),
-                Went::NotAtAll => {}
-            }
+        if let Some(parts) = goes_along.then(|| plan.overwrites()).flatten()
+            && let Some(sent) = store.grouped.write(&client, parts).await?
+        {
+            return Ok(sent);
         }
         match write(&client, acls, plan, How::Together).await? {
             // It might have been applied, had all been made that is missing.
@@ -110,7 +117,7 @@ async fn write(client: &Client, acls: Acls<'static>, plan: &Plan<'_>, how: How) 
     let written = writer.commit();
     let missing = made(making).await;
     match (written.await, missing) {
-        (Ok(results), _) => Ok((Sent::Applied(results.iter().map(stat).collect()), false)),
+        (Ok(results), _) => Ok((Sent::applied(&results), false)),
         (Err(MultiWriteError::OperationFailed { index, source: Zk::NoNode }), Ok(missing))
             if missing.refused =>
         {
