@@ -19,9 +19,9 @@ const LISTED: usize = 1000;
 /// How many lists a slice has. What comes first after somebody else's is slower, for all alike; of few, that is most of it.
 const LISTS: usize = 40;
 
-/// How many gets under way in numbers a slice has, and how many rounds there are. Client and server may fall into step, so that one waits for
-/// the other, which halves what they do: gets from Consul, 22,000 or 40,000 a second. A slice is to have its share of both; with a
-/// quarter of this, most had but one.
+/// How many gets under way in numbers a slice has, and how many rounds there are. Client and server may fall into step, so
+/// that one waits for the other, which halves what they do: gets from Consul, 22,000 or 40,000 a second. A slice is to have its
+/// share of both; with a quarter of this, most had but one.
 const GETS: (usize, usize) = (6000, 27);
 
 /// How many rounds of single operations: on a machine that is not quiet, those of Redis take 35 µs in one round and 60 in the next,
